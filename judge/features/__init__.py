@@ -1,0 +1,1 @@
+"""What the statistical judge sees in a battle: one module a criterion, and what they share."""
