@@ -1,0 +1,58 @@
+"""Folders that appear whole or not at all, as files do in `judge.atomic`."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from judge.atomic import explained
+from judge.errors import InputError
+
+MARK = "judge.yaml"
+
+
+def folder_target(name: str, *, force: bool = False) -> Path:
+    """Where a judge folder may be written: where nothing is, an empty folder, or an earlier judge;
+    another folder only under `force`, and a file never.
+
+    Raises:
+        InputError: the path is no place for a judge.
+    """
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        raise InputError("is a file", file=name, mend="name a folder")
+    if not path.absolute().parent.is_dir():
+        raise InputError("cannot be written, its folder is not there", file=name, mend="make it")
+    if path.is_dir() and any(path.iterdir()) and not (path / MARK).is_file() and not force:
+        mend = "choose another folder, or add --force"
+        raise InputError("is there already and is no judge", file=name, mend=mend)
+    return path
+
+
+@contextmanager
+def written_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of `path` when the block ends well and goes
+    when it does not."""
+    target = path.resolve()
+    draft = target.with_name(f".arena-judge-{secrets.token_hex(8)}.part")
+    old = draft.with_suffix(".old")
+    try:
+        with explained(path):
+            draft.mkdir()
+        yield draft
+        with explained(path):
+            if target.exists():
+                target.rename(old)
+            try:
+                draft.rename(target)
+            except OSError:
+                if old.exists():
+                    old.rename(target)
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
