@@ -1,0 +1,480 @@
+"""Long conversations made to fit a context: what to keep, what to leave out, and saying so.
+
+    fitted = fit_context(texts, budget=8192, policy="head-tail", counter=counter,
+                         template_overhead=600)
+
+What fits is left alone. What does not goes through a policy, one small object each in `POLICIES`,
+which keeps the budget to the token and gives A and B the same treatment: the swapped battle gives
+the swapped result. Whatever was left out is counted in `Fitted.cut`, and where text is missing the
+judge reads how much, so that it does not blame a response for ending in the middle.
+
+A conversation is a sequence of rounds: a turn of the prompt and what each side answered to it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import ClassVar, NamedTuple
+
+from judge.alignment import aligned
+from judge.encoding import BattleText, EstimatingCounter, Measured, TokenCounter
+from judge.errors import ArenaJudgeError
+from judge.shortening import ENDS, HEAD, TAIL, shares, shorten
+
+# The fewest tokens that three texts can be judged by, and the fewest that a round is worth when
+# there are others.
+LEAST = 48
+LEAST_ROUND = 80
+
+# How a round's room is shared by prompt, A and B: 20, 40 and 40 percent.
+_WEIGHTS = (1, 2, 2)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What was left out: tokens of the prompt, of A and of B, and rounds left out whole.
+
+    The tokens of rounds that were left out are among those counted.
+    """
+
+    prompt: int = 0
+    response_a: int = 0
+    response_b: int = 0
+    rounds: int = 0
+
+    def __bool__(self) -> bool:
+        return any(self.as_dict().values())
+
+    def __str__(self) -> str:
+        """As it stands on a ballot: `prompt 12, rounds 1`; nothing where nothing was cut."""
+        return ", ".join(f"{name} {count}" for name, count in self.as_dict().items() if count)
+
+    def as_dict(self) -> dict[str, int]:
+        return {
+            "prompt": self.prompt,
+            "response_a": self.response_a,
+            "response_b": self.response_b,
+            "rounds": self.rounds,
+        }
+
+    def swapped(self) -> Cut:
+        return replace(self, response_a=self.response_b, response_b=self.response_a)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A battle, or a part of one, that fits.
+
+    Attributes:
+        texts: the turns to show.
+        cut: what is missing from them.
+        weight: what the part's votes count for when a battle's parts are pooled; sums to 1.
+        rounds: which rounds of the conversation these are, from 0.
+        part, parts: which part this is, from 0, and of how many.
+    """
+
+    texts: BattleText
+    cut: Cut = field(default_factory=Cut)
+    weight: float = 1.0
+    rounds: tuple[int, ...] = ()
+    part: int = 0
+    parts: int = 1
+
+    def swapped(self) -> Fitted:
+        return replace(self, texts=self.texts.swapped(), cut=self.cut.swapped())
+
+
+class Round(NamedTuple):
+    """A turn of the prompt and both answers to it, measured."""
+
+    prompt: Measured
+    response_a: Measured
+    response_b: Measured
+
+    @property
+    def lengths(self) -> tuple[int, int, int]:
+        return self.prompt.count, self.response_a.count, self.response_b.count
+
+    @property
+    def length(self) -> int:
+        return sum(self.lengths)
+
+
+class Policy(ABC):
+    """What to keep of a conversation that is too long.
+
+    Attributes:
+        name: how it is called on the command line.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fit(
+        self, rounds: Sequence[Round], room: int, turn_overhead: int, counter: TokenCounter
+    ) -> list[Fitted]:
+        """Texts of at most `room` tokens, `turn_overhead` added for each round of them.
+
+        Args:
+            rounds: the conversation, one round at least.
+            room: `LEAST` and one round's overhead, or more.
+        """
+
+
+def fit_context(
+    texts: BattleText,
+    budget: int,
+    policy: str | Policy = "head-tail",
+    counter: TokenCounter | None = None,
+    template_overhead: int = 0,
+    *,
+    turn_overhead: int = 0,
+    measure: Callable[[BattleText], int] | None = None,
+) -> list[Fitted]:
+    """A battle's texts, cut where they are too long for a context.
+
+    Args:
+        texts: the battle, as many turns in each of its three texts.
+        budget: how many tokens the rendered prompt may have.
+        policy: a name in `POLICIES`, or a policy with settings of its own.
+        counter: counts tokens; without one they are estimated.
+        template_overhead: tokens that the prompt has whatever the battle.
+        turn_overhead: tokens that each round adds, such as the marks around its texts.
+        measure: how many tokens the prompt has when rendered with some texts. Text may fall into
+            other tokens where it is joined to what is around it; with this, both orders keep the
+            budget as rendered, and the overheads need not be right.
+
+    Returns:
+        One item, or with the policy `chunks` one or more whose weights sum to 1.
+
+    Raises:
+        ArenaJudgeError: an unknown policy, a missing package, or a budget too small for any text.
+    """
+    if not len(texts.prompt) == len(texts.response_a) == len(texts.response_b):
+        raise ValueError("a battle has as many turns in each response as in its prompt")
+    chosen = load_policy(policy) if isinstance(policy, str) else policy
+    counter = counter or EstimatingCounter()
+    whole = [Fitted(texts, rounds=tuple(range(len(texts.prompt))))]
+    room = budget - template_overhead
+    fixed = turn_overhead * len(texts.prompt)
+    turns = (*texts.prompt, *texts.response_a, *texts.response_b)
+    if measure is not None:
+        if not turns or _excess(whole, budget, measure) <= 0:
+            return whole
+    elif _surely_within(turns, room - fixed, counter):
+        return whole
+    measured = counter.measure(turns)
+    if measure is None and sum(text.count for text in measured) <= room - fixed:
+        return whole
+    count = len(texts.prompt)
+    rounds = [Round(*measured[at::count]) for at in range(count)]
+    while room >= LEAST + turn_overhead:
+        fitted = chosen.fit(rounds, room, turn_overhead, counter)
+        over = _excess(fitted, budget, measure) if measure is not None else 0
+        if over <= 0:
+            return fitted
+        room -= over
+    raise ArenaJudgeError(
+        f"a context of {budget} tokens leaves {max(room, 0)} for the battle, and "
+        f"{LEAST + turn_overhead} are the least; raise it, or shorten the prompt around the battle"
+    )
+
+
+def _surely_within(turns: Sequence[str], room: int, counter: TokenCounter) -> bool:
+    for text in turns:
+        bound = counter.bound(text)
+        if bound is None or bound > room:
+            return False
+        room -= bound
+    return room >= 0
+
+
+def _excess(fitted: Sequence[Fitted], budget: int, measure: Callable[[BattleText], int]) -> int:
+    """By how much the longest is over budget; both orders, since both are going to be judged."""
+    longest = (max(measure(one.texts), measure(one.texts.swapped())) for one in fitted)
+    return max(longest) - budget
+
+
+# --- carrying out a plan --------------------------------------------------------------------------
+
+
+class _Plan(NamedTuple):
+    """How many tokens each text of a round gets, and which end of a text too long is kept."""
+
+    tokens: tuple[int, int, int]
+    keep: tuple[str, str, str]
+
+
+# A question may stand at either end of a prompt; an answer is read from its beginning.
+_READ = (ENDS, HEAD, HEAD)
+
+
+def _carried_out(rounds: Sequence[Round], plans: dict[int, _Plan]) -> list[Fitted]:
+    """The conversation as planned; rounds without a plan are left out."""
+    columns: tuple[list[str], list[str], list[str]] = ([], [], [])
+    cut = [0, 0, 0]
+    for at, turn in enumerate(rounds):
+        for side, text in enumerate(turn):
+            if at in plans:
+                shown, lost = shorten(text, plans[at].tokens[side], plans[at].keep[side])
+                columns[side].append(shown)
+                cut[side] += lost
+            else:
+                cut[side] += text.count
+    texts = BattleText(*(tuple(column) for column in columns))
+    return [
+        Fitted(
+            texts,
+            Cut(cut[0], cut[1], cut[2], len(rounds) - len(plans)),
+            rounds=tuple(sorted(plans)),
+        )
+    ]
+
+
+def _three(turn: Round, room: int) -> tuple[int, int, int]:
+    prompt, a, b = shares(turn.lengths, _WEIGHTS, room)
+    return prompt, a, b
+
+
+def _without_middle(
+    rounds: Sequence[Round], room: int, cost: Callable[[Round], int], fewest: int
+) -> list[int]:
+    """The rounds left when those in the middle go one by one until the costs keep to the room."""
+    kept = list(range(len(rounds)))
+    total = sum(map(cost, rounds))
+    while total > room and len(kept) > fewest:
+        total -= cost(rounds[kept.pop((len(kept) - 1) // 2)])
+    return kept
+
+
+# --- policies -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HeadTail(Policy):
+    """Keeps the first and last rounds, and the beginning and end of texts still too long.
+
+    Args:
+        rounds: how many rounds to keep at each end, if it takes leaving others out.
+    """
+
+    name: ClassVar[str] = "head-tail"
+    rounds: int = 2
+
+    def fit(
+        self, rounds: Sequence[Round], room: int, turn_overhead: int, counter: TokenCounter
+    ) -> list[Fitted]:
+        def whole(turn: Round) -> int:
+            return turn.length + turn_overhead
+
+        kept = _without_middle(rounds, room, whole, 2 * self.rounds)
+        left = _worthwhile([rounds[at] for at in kept], room, turn_overhead)
+        kept = [kept[at] for at in left]
+        room -= turn_overhead * len(kept)
+        lengths = [count for at in kept for count in rounds[at].lengths]
+        tokens = shares(lengths, _WEIGHTS * len(kept), room)
+        threes = zip(tokens[0::3], tokens[1::3], tokens[2::3], strict=True)
+        keep = (ENDS, ENDS, ENDS)
+        plans = {at: _Plan(three, keep) for at, three in zip(kept, threes, strict=True)}
+        return _carried_out(rounds, plans)
+
+
+def _worthwhile(rounds: Sequence[Round], room: int, turn_overhead: int) -> list[int]:
+    """The rounds for each of which there is room for so much of it that it is worth reading."""
+    return _without_middle(
+        rounds, room, lambda turn: min(turn.length, LEAST_ROUND) + turn_overhead, fewest=1
+    )
+
+
+@dataclass(frozen=True)
+class Proportional(Policy):
+    """Keeps rounds from the first on; the one that overflows is shared by prompt, A and B 20/40/40.
+
+    What one of them does not need the others get. The rounds after it are left out, and so is it
+    where fewer than `least` tokens remain for it, unless it is the first.
+    """
+
+    name: ClassVar[str] = "proportional"
+    least: int = LEAST_ROUND
+
+    def fit(
+        self, rounds: Sequence[Round], room: int, turn_overhead: int, counter: TokenCounter
+    ) -> list[Fitted]:
+        plans = _in_turn(rounds, range(len(rounds)), room, turn_overhead, self.least, _READ)
+        return _carried_out(rounds, plans)
+
+
+@dataclass(frozen=True)
+class Recent(Policy):
+    """Keeps the last rounds; of the oldest of them only the end, where it does not fit whole.
+
+    It is left out where fewer than `least` tokens remain for it, unless it is the only one.
+    """
+
+    name: ClassVar[str] = "recent"
+    least: int = LEAST_ROUND
+
+    def fit(
+        self, rounds: Sequence[Round], room: int, turn_overhead: int, counter: TokenCounter
+    ) -> list[Fitted]:
+        order = range(len(rounds) - 1, -1, -1)
+        ends = (TAIL, TAIL, TAIL)
+        return _carried_out(rounds, _in_turn(rounds, order, room, turn_overhead, self.least, ends))
+
+
+def _in_turn(
+    rounds: Sequence[Round],
+    order: Sequence[int],
+    room: int,
+    turn_overhead: int,
+    least: int,
+    keep: tuple[str, str, str],
+) -> dict[int, _Plan]:
+    """Whole rounds in an order, and of the first that does not fit as much as there is room for."""
+    plans: dict[int, _Plan] = {}
+    for at in order:
+        room -= turn_overhead
+        turn = rounds[at]
+        if turn.length > room:
+            if room >= least or not plans:
+                plans[at] = _Plan(_three(turn, room), keep)
+            break
+        plans[at] = _Plan(turn.lengths, keep)
+        room -= turn.length
+    return plans
+
+
+@dataclass(frozen=True)
+class LongestFirst(Policy):
+    """Trims the longer response until both are equally long, then both, then the prompt.
+
+    The prompt is cut only once the responses are down to what they have under `proportional`, 80
+    percent of the room. Within a side the longest turns are trimmed first.
+    """
+
+    name: ClassVar[str] = "longest-first"
+
+    def fit(
+        self, rounds: Sequence[Round], room: int, turn_overhead: int, counter: TokenCounter
+    ) -> list[Fitted]:
+        kept = _worthwhile(rounds, room, turn_overhead)
+        room -= turn_overhead * len(kept)
+        prompts, *sides = zip(*(rounds[at].lengths for at in kept), strict=True)
+        asked = sum(prompts)
+        answered = shares([sum(side) for side in sides], (1, 1), room - min(asked, room // 5))
+        totals = (room - sum(answered), *answered)
+        tokens = [
+            shares(side, [1] * len(kept), total)
+            for side, total in zip((prompts, *sides), totals, strict=True)
+        ]
+        threes = zip(*tokens, strict=True)
+        return _carried_out(
+            rounds, {at: _Plan(three, _READ) for at, three in zip(kept, threes, strict=True)}
+        )
+
+
+@dataclass(frozen=True)
+class Chunks(Policy):
+    """Judges a long conversation in parts, nothing of the responses left out.
+
+    Rounds that fit together make a part. A round that fits nowhere is cut into as many aligned
+    parts of both responses as it takes, each shown with its prompt: the same share of the way
+    through A and through B, at the nearest end of a paragraph, line, sentence or word (the
+    alignment of PORTIA, arXiv 2310.01432, by position). A part weighs what its responses have of
+    the tokens of all.
+
+    Args:
+        prompt_share: how much of the room a prompt may take where the responses need more too.
+    """
+
+    name: ClassVar[str] = "chunks"
+    prompt_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prompt_share <= 0.75:
+            raise ValueError("prompt_share must be from 0 to 0.75")
+
+    def fit(
+        self, rounds: Sequence[Round], room: int, turn_overhead: int, counter: TokenCounter
+    ) -> list[Fitted]:
+        parts: list[tuple[Fitted, int]] = []
+        for together in _together(rounds, room, turn_overhead):
+            if len(together) > 1 or rounds[together[0]].length + turn_overhead <= room:
+                parts.append(_whole(rounds, together))
+            else:
+                at = together[0]
+                for part, tokens in self._split(rounds[at], room - turn_overhead, counter):
+                    parts.append((replace(part, rounds=(at,)), tokens))
+        total = sum(tokens for _, tokens in parts)
+        return [
+            replace(
+                part,
+                weight=tokens / total if total else 1 / len(parts),
+                part=number,
+                parts=len(parts),
+            )
+            for number, (part, tokens) in enumerate(parts)
+        ]
+
+    def _split(self, turn: Round, room: int, counter: TokenCounter) -> Iterator[tuple[Fitted, int]]:
+        """Aligned parts of a round, and how many tokens of its responses each has."""
+        responses = turn.response_a, turn.response_b
+        answered = sum(text.count for text in responses)
+        prompt, lost = shorten(
+            turn.prompt, max(int(room * self.prompt_share), room - answered), ENDS
+        )
+        room -= counter.count(prompt)
+        for pieces in aligned(responses, room, counter):
+            tokens = sum(piece.count for piece in pieces)
+            halves = shares([piece.count for piece in pieces], (1, 1), room)
+            (a, lost_a), (b, lost_b) = (
+                shorten(piece, half, HEAD) for piece, half in zip(pieces, halves, strict=True)
+            )
+            texts = BattleText((prompt,), (a,), (b,))
+            yield Fitted(texts, Cut(lost, lost_a, lost_b)), tokens
+
+
+def _whole(rounds: Sequence[Round], together: Sequence[int]) -> tuple[Fitted, int]:
+    columns = zip(*(rounds[at] for at in together), strict=True)
+    texts = BattleText(*(tuple(text.text for text in column) for column in columns))
+    tokens = sum(rounds[at].length - rounds[at].prompt.count for at in together)
+    return Fitted(texts, rounds=tuple(together)), tokens
+
+
+def _together(rounds: Sequence[Round], room: int, turn_overhead: int) -> Iterator[list[int]]:
+    """Runs of rounds that fit into one context; what is too long for that stands alone."""
+    run: list[int] = []
+    used = 0
+    for at, turn in enumerate(rounds):
+        cost = turn.length + turn_overhead
+        if run and used + cost > room:
+            yield run
+            run, used = [], 0
+        run.append(at)
+        used += cost
+    if run:
+        yield run
+
+
+# --- by name --------------------------------------------------------------------------------------
+
+POLICIES: dict[str, Policy] = {
+    policy.name: policy
+    for policy in (HeadTail(), Proportional(), Recent(), LongestFirst(), Chunks())
+}
+
+
+def load_policy(name: str) -> Policy:
+    """The policy of a name.
+
+    Raises:
+        ArenaJudgeError: there is none.
+    """
+    if name in POLICIES:
+        return POLICIES[name]
+    close = get_close_matches(name.lower(), POLICIES, n=1)
+    mend = f"did you mean {close[0]}?" if close else f"there are {', '.join(POLICIES)}"
+    raise ArenaJudgeError(f"no such policy to fit a context: {name!r}; {mend}")
