@@ -1,0 +1,93 @@
+"""How an endpoint is asked: everything that a user may set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from judge.errors import ArenaJudgeError
+
+_HOSTED = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True)
+class EndpointSettings:
+    """Settings of `EndpointEngine`.
+
+    Attributes:
+        base_urls: the servers, up to and without /chat/completions; by default OPENAI_BASE_URL from
+            the environment, or OpenAI's own.
+        client: `aiohttp` posts by itself; `openai` goes through the openai package.
+        key_variable: the environment variable that has the key.
+        concurrency: calls at once, over all servers, at most.
+        look_ahead: requests taken ahead of the replies that were used, at most; four times
+            `concurrency` by default.
+        timeout: seconds for one attempt.
+        retries: attempts after the first, where one meets a fault (a server error, garbage, a
+            timeout). That a server is busy, or not there, is no fault of a call.
+        patience: seconds that a call waits on servers that are busy or not there.
+        first_backoff, longest_backoff: seconds before an attempt is made again, at most.
+        requests_per_minute, tokens_per_minute: None for no limit but the servers'.
+        max_cost: dollars that this engine may spend; None for no limit.
+        prices: a file of prices that goes before the one that ships.
+        seed: of what is drawn at random, the waits.
+
+    Raises:
+        ArenaJudgeError: a value that makes no sense.
+    """
+
+    base_urls: Sequence[str] = ()
+    client: Literal["aiohttp", "openai"] = "aiohttp"
+    key_variable: str = "OPENAI_API_KEY"
+    concurrency: int = 256
+    look_ahead: int | None = None
+    timeout: float = 120.0
+    retries: int = 7
+    patience: float = 300.0
+    first_backoff: float = 0.5
+    longest_backoff: float = 30.0
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    max_cost: float | None = None
+    prices: str | Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        urls = (self.base_urls,) if isinstance(self.base_urls, str) else self.base_urls
+        urls = urls or (os.environ.get("OPENAI_BASE_URL") or _HOSTED,)
+        object.__setattr__(self, "base_urls", tuple(dict.fromkeys(map(_address, urls))))
+        if self.client not in ("aiohttp", "openai"):
+            raise ArenaJudgeError(f"there is no client {self.client}; take aiohttp or openai")
+        for name in ("concurrency", "timeout", "requests_per_minute", "tokens_per_minute"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ArenaJudgeError(f"{name} is {value}; it must be more than 0")
+        for name in ("look_ahead", "retries", "patience", "max_cost", "first_backoff"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ArenaJudgeError(f"{name} is {value}; it must not be less than 0")
+
+    @property
+    def ahead(self) -> int:
+        """Requests taken ahead, at most."""
+        return 4 * self.concurrency if self.look_ahead is None else max(1, self.look_ahead)
+
+
+def _address(url: str) -> str:
+    """A base URL in the one form that it is used in."""
+    plain = url.strip().rstrip("/").removesuffix("/chat/completions")
+    try:
+        parts = urlsplit(plain)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or "?" in plain or "#" in plain or not plain.isprintable():
+        shown = "".join(c for c in plain.rpartition("@")[2] if c.isprintable())
+        raise ArenaJudgeError(
+            f"{shown} is not a base URL; write one such as http://127.0.0.1:8000/v1"
+        )
+    return plain
