@@ -1,0 +1,37 @@
+"""Options that several commands have, so that they mean the same everywhere."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+_MOST_WORKERS = 8
+
+chunk_rows = click.option(
+    "--chunk-rows",
+    type=click.IntRange(min=1),
+    default=4096,
+    show_default=True,
+    help="Battles a batch; memory goes with it.",
+)
+
+
+def _cpus(context: click.Context, parameter: click.Parameter, value: int | None) -> int:
+    if value is not None:
+        return value
+    usable = getattr(os, "sched_getaffinity", None)  # what a container allows, where it is known
+    return min(_MOST_WORKERS, len(usable(0)) if usable else os.cpu_count() or 1)
+
+
+workers = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    callback=_cpus,
+    help=f"Batches judged at once.  [default: one a CPU, {_MOST_WORKERS} at most]",
+)
+
+force = click.option(
+    "--force", is_flag=True, help="Replace an output file even if it is no earlier result."
+)

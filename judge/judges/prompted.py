@@ -1,0 +1,536 @@
+"""The prompted judge: a model fills in ballots, an aggregator counts them.
+
+A battle becomes sheets, one for each part, order and sample; a sheet becomes a call for each
+question of the prompt. Calls stream through the engine, those that share a prefix one after the
+other, and a reply that cannot be read is asked for again among those that follow. What is read goes
+onto the sheets, the sheets become the ballot table, and that becomes probabilities.
+
+`judge.judges.prompted_settings` puts one together from a name and settings, `judge.judges.jury`
+makes several of them one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
+import pandas as pd
+
+from judge.aggregation import UNFITTED, Aggregator, Floats, vote_shares
+from judge.ballots import VOTES, ballot_table
+from judge.chunking import Fitted, fit_context
+from judge.encoding import BattleText, TokenCounter
+from judge.engines.base import BUDGET, Engine, Estimate, Parameters, Reply, Request
+from judge.errors import ArenaJudgeError, InputError
+from judge.judges.base import Judge, Judgments
+from judge.prompting import ORDERS, Prompt
+from judge.voting import Unreadable, read_ballot
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from judge.consistency import Consistency
+
+REFERENCE = "reference"
+"""The column of reference answers, for prompts that show one."""
+
+MOST_SAMPLES = 1000
+
+# A model that is asked again must be able to say something else.
+_WARM = 0.7
+# How many tokens a chat template may put around a message.
+_AROUND_MESSAGE = 8
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a model is asked for ballots.
+
+    Attributes:
+        model: its name, as the engine knows it.
+        orders: the orders each battle is shown in.
+        samples: how many ballots to draw an order.
+        temperature: None for 0, or for 0.7 where several samples are drawn.
+        seed: makes draws repeatable where the engine can.
+        top_logprobs: how many log-probabilities a token to ask for; 0 for hard votes.
+        retries: how often a reply that cannot be read is asked for again.
+        policy: what to keep of a battle too long for the context (see `judge.chunking`).
+        context: how many tokens prompt and reply may have together; None for no limit, or what
+            tells it when it is first needed.
+
+    Raises:
+        ArenaJudgeError: a value that makes no sense.
+    """
+
+    model: str
+    orders: tuple[str, ...] = ORDERS
+    samples: int = 1
+    temperature: float | None = None
+    seed: int = 0
+    top_logprobs: int = 10
+    retries: int = 2
+    policy: str = "head-tail"
+    context: int | Callable[[], int] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.orders or set(self.orders) - set(ORDERS):
+            raise ArenaJudgeError(f"orders are some of {', '.join(ORDERS)}")
+        if not 1 <= self.samples <= MOST_SAMPLES:
+            raise ArenaJudgeError(f"samples are from 1 to {MOST_SAMPLES}, not {self.samples}")
+        if self.temperature is not None and not 0 <= self.temperature <= 5:
+            raise ArenaJudgeError(f"a temperature is from 0 to 5, not {self.temperature:g}")
+        if self.retries < 0:
+            raise ArenaJudgeError(f"retries are a number from 0, not {self.retries}")
+
+    @property
+    def warmth(self) -> float:
+        """The temperature of the first attempt."""
+        if self.temperature is not None:
+            return self.temperature
+        return 0.0 if self.samples == 1 else _WARM
+
+
+@dataclass(eq=False, slots=True)
+class _Sheet:
+    """A ballot to be filled in: a battle, or a part of one, in one order, drawn once.
+
+    Attributes:
+        battle: its place in the table.
+        fitted: what is shown of it.
+        reference: the reference answer.
+        order, sample: how it is shown, which draw it is.
+        left: questions without an answer yet.
+        votes: (5, 4) as far as they could be read; None for none.
+        replies: what was read, a line a question.
+        reason: why a question has no answer.
+    """
+
+    battle: int
+    fitted: Fitted
+    reference: tuple[str, ...] | None
+    order: str
+    sample: int
+    left: int
+    votes: Floats | None = None
+    replies: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+class _Call(NamedTuple):
+    """A question of a sheet, asked for the first time (attempt 0) or again."""
+
+    sheet: _Sheet
+    criterion: str | None
+    attempt: int
+
+
+@dataclass
+class _Run:
+    """One table of battles on its way.
+
+    Attributes:
+        sheets: in the order in which they were asked about.
+        reasons: why a battle has no sheet, by its place.
+        calls: by the engine's number of the request.
+        again: calls to be made once more.
+        pending: how many sheets of a battle are not complete, by its place.
+    """
+
+    sheets: list[_Sheet] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+    calls: list[_Call | None] = field(default_factory=list)
+    again: deque[_Call] = field(default_factory=deque)
+    pending: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class Reading:
+    """What became of replies.
+
+    Attributes:
+        replies: that came, fresh or from the ledger.
+        unreadable: of these, how many no vote could be read from.
+    """
+
+    replies: int = 0
+    unreadable: int = 0
+
+
+class PromptedJudge(Judge):
+    """Asks a model, through an engine.
+
+    Args:
+        engine: answers; is closed with the judge.
+        prompt: how a battle is put to the model.
+        asking: which model, in which orders, how often.
+        aggregator: how votes become probabilities.
+        name: how the judge is called in tables and on ballots; by default the model's name.
+        counter: counts tokens where a context is to be kept; an estimate by default.
+        also_close: what else ends with the judge, such as the ledger.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        prompt: Prompt,
+        asking: Asking,
+        aggregator: Aggregator = UNFITTED,
+        *,
+        name: str | None = None,
+        counter: TokenCounter | None = None,
+        also_close: Iterable[Callable[[], None]] = (),
+    ) -> None:
+        self.engine, self.prompt, self.asking = engine, prompt, asking
+        self.aggregator = aggregator
+        self.name = name or asking.model
+        self.seed = asking.seed
+        self.reading = Reading()
+        self.tick: Callable[[int], None] | None = None
+        self._counter = counter
+        self._also_close = tuple(also_close)
+        self._said: list[pd.DataFrame] = []
+        self._battles = 0
+        self._budget: int | None = None
+        self._turn = Lock()
+
+    @property
+    def prior(self) -> Floats:
+        """(3,) what is said of a battle without evidence."""
+        return self.aggregator.prior
+
+    def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:
+        """Probabilities of these battles; NaN, with the reason, where no ballot could be read.
+
+        Several threads take turns: the engine is concurrent by itself.
+        """
+        table, reasons = self.fill(battles)
+        return judgments(table, reasons, battles, self.aggregator, ballots)
+
+    def fill(self, battles: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
+        """The ballot table of these battles, with their places from "0" for ids, and why battles
+        have no readable ballot, by their places."""
+        with self._turn:
+            return self._fill(battles)
+
+    def _fill(self, battles: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
+        run = _Run()
+        sheets = self._sheets(battles, run)
+        while True:
+            run.calls.clear()
+            answers = self.engine.answer(self._requests(sheets, run))
+            with closing(cast("Generator[tuple[int, Reply], None, None]", answers)) as replies:
+                for number, reply in replies:
+                    call, run.calls[number] = run.calls[number], None
+                    assert call is not None
+                    self._take(call, reply, run)
+            if not run.again:
+                break
+            sheets = iter(())
+        table = self._table(run.sheets)
+        self._remember(table)
+        return table, _reasons(run)
+
+    def requests(self, battles: pd.DataFrame) -> Iterator[Request]:
+        """What would be asked about these battles at first, for an estimate."""
+        return self._requests(self._sheets(battles, run := _Run()), run)
+
+    def estimate(self, tables: Iterable[pd.DataFrame]) -> Estimate:
+        """What judging these tables would come to at most, retries left out; asks nothing."""
+        requests = (request for battles in tables for request in self.requests(battles))
+        by_engine = getattr(self.engine, "estimate", None)
+        if by_engine is not None:
+            return cast(Estimate, by_engine(requests))
+        return self._estimate(requests)
+
+    def consistency(self) -> Consistency:
+        """How far the judge kept its word over everything it has judged so far."""
+        from judge.consistency import report_consistency
+
+        said = self._said or [_slim(self._table([]), 0)]
+        return report_consistency(pd.concat(said, ignore_index=True))
+
+    def close(self) -> None:
+        """Ends the engine and what came with it."""
+        self.engine.close()
+        for close in self._also_close:
+            close()
+
+    # --- asking ---
+
+    def _requests(self, sheets: Iterator[_Sheet], run: _Run) -> Iterator[Request]:
+        """Requests in the order of `run.calls`; those of a sheet, which begin alike, together, and
+        in between what is to be asked again by then."""
+        for sheet in sheets:
+            for criterion in self.prompt.questions:
+                yield self._request(_Call(sheet, criterion, 0), run)
+            while run.again:
+                yield self._request(run.again.popleft(), run)
+        while run.again:
+            yield self._request(run.again.popleft(), run)
+
+    def _request(self, call: _Call, run: _Run) -> Request:
+        sheet, criterion, attempt = call
+        texts, order = sheet.fitted.texts, sheet.order
+        run.calls.append(call)
+        return Request(
+            self.prompt.render(texts, order, criterion, sheet.reference),
+            _parameters(self.prompt, self.asking, self.seed, attempt),
+            # Numbers of their own: a draw that was made again is not the next sample.
+            sheet.sample + MOST_SAMPLES * attempt,
+            self.prompt.prefix(texts, order, sheet.reference),
+        )
+
+    def _sheets(self, battles: pd.DataFrame, run: _Run) -> Iterator[_Sheet]:
+        """The sheets of each battle: part by part, within a part order by order."""
+        references = self._references(battles)
+        questions = len(self.prompt.questions)
+        if self.asking.context is not None and len(battles):
+            self._room()  # that there is none is no fault of a battle
+        columns = (battles[name] for name in ("prompt", "response_a", "response_b"))
+        for place, turns in enumerate(zip(*columns, strict=True)):
+            reference = references[place] if references is not None else None
+            try:
+                parts = self._fitted(BattleText(*turns), reference)
+            except ArenaJudgeError as error:
+                run.reasons[place] = str(error)
+                self._done(1)
+                continue
+            sheets = [
+                _Sheet(place, part, reference, order, sample, questions)
+                for part in parts
+                for order in self.asking.orders
+                for sample in range(self.asking.samples)
+            ]
+            run.pending[place] = len(sheets)
+            for sheet in sheets:
+                run.sheets.append(sheet)
+                yield sheet
+
+    def _references(self, battles: pd.DataFrame) -> list[tuple[str, ...] | None] | None:
+        if not self.prompt.reference:
+            return None
+        if REFERENCE not in battles.columns:
+            raise InputError(
+                f"prompt {self.prompt.name} shows reference answers, and the battles have none",
+                column=REFERENCE,
+                mend="add the column, or take another --prompt",
+            )
+        return [_reference(cell) for cell in battles[REFERENCE]]
+
+    def _fitted(self, texts: BattleText, reference: tuple[str, ...] | None) -> list[Fitted]:
+        if self.prompt.reference and not (reference and any(map(str.strip, reference))):
+            raise ArenaJudgeError("it has no reference answer")
+        if self.asking.context is None:
+            return [Fitted(texts, rounds=tuple(range(len(texts.prompt))))]
+        measure = partial(self._length, reference=reference)
+        return fit_context(texts, self._room(), self.asking.policy, self._count(), measure=measure)
+
+    def _room(self) -> int:
+        """How many tokens a rendered prompt may have."""
+        if self._budget is None:
+            context = self.asking.context
+            most = context() if callable(context) else context
+            assert most is not None
+            self._budget = most - self.prompt.max_tokens
+            empty = BattleText(("",), ("",), ("",))
+            least = self._length(empty, reference=("",) if not self.prompt.reference else ("x",))
+            if self._budget <= least:
+                raise InputError(
+                    f"a context of {most} tokens has no room for a battle: prompt "
+                    f"{self.prompt.name} takes {least} and its reply {self.prompt.max_tokens}",
+                    mend="raise --context",
+                )
+        return self._budget
+
+    def _count(self) -> TokenCounter:
+        if self._counter is None:
+            from judge.encoding import load_counter
+
+            self._counter = load_counter()
+        return self._counter
+
+    def _length(self, texts: BattleText, *, reference: tuple[str, ...] | None) -> int:
+        """Tokens of the longest prompt about these texts, chat template included."""
+        counter = self._count()
+        return max(
+            sum(
+                counter.count(message.content) + _AROUND_MESSAGE
+                for message in self.prompt.render(texts, "AB", criterion, reference)
+            )
+            for criterion in self.prompt.questions
+        )
+
+    def _estimate(self, requests: Iterable[Request]) -> Estimate:
+        total = tokens = longest = 0
+        counter = self._count()
+        for request in requests:
+            total += 1
+            tokens += sum(
+                counter.count(message.content) + _AROUND_MESSAGE for message in request.messages
+            )
+            longest += request.parameters.max_tokens
+        return Estimate(total, 0, tokens, longest, None)
+
+    # --- reading ---
+
+    def _take(self, call: _Call, reply: Reply, run: _Run) -> None:
+        """Puts what a reply says onto its sheet, or has it asked again."""
+        sheet = call.sheet
+        if reply.error is not None:
+            sheet.reason = _failure(reply.error)
+        else:
+            self.reading.replies += 1
+            try:
+                votes = _read(reply, self.prompt, call.criterion, sheet.order)
+            except Unreadable as error:
+                self.reading.unreadable += 1
+                if call.attempt < self.asking.retries:
+                    run.again.append(call._replace(attempt=call.attempt + 1))
+                    return
+                asked = f"{call.attempt + 1} times" if call.attempt else "once"
+                sheet.reason = f"unreadable, asked {asked}: {error.reason}"
+            else:
+                sheet.votes = _merged(sheet.votes, votes)
+                line = reply.text if call.criterion is None else f"{call.criterion}: {reply.text}"
+                sheet.replies.append(line)
+        sheet.left -= 1
+        if not sheet.left:
+            run.pending[sheet.battle] -= 1
+            if not run.pending[sheet.battle]:
+                self._done(1)
+
+    def _done(self, battles: int) -> None:
+        if self.tick is not None:
+            self.tick(battles)
+
+    def _table(self, sheets: Sequence[_Sheet]) -> pd.DataFrame:
+        return ballot_table(
+            [str(sheet.battle) for sheet in sheets],
+            self.name,
+            [sheet.votes for sheet in sheets],
+            order=[sheet.order for sheet in sheets],
+            sample=[sheet.sample for sheet in sheets],
+            part=[sheet.fitted.part for sheet in sheets],
+            cut=[_cut(sheet.fitted) for sheet in sheets],
+            reason=["" if sheet.votes is not None else sheet.reason for sheet in sheets],
+            weight=[sheet.fitted.weight for sheet in sheets],
+            # In the order of the questions, whichever was answered first.
+            reply=["\n".join(sorted(sheet.replies)) for sheet in sheets],
+        )
+
+    def _remember(self, table: pd.DataFrame) -> None:
+        self._said.append(_slim(table, self._battles))
+        self._battles += 1 + (int(table["id"].iloc[-1]) if len(table) else 0)
+
+
+def judgments(
+    table: pd.DataFrame,
+    reasons: Mapping[int, str],
+    battles: pd.DataFrame,
+    aggregator: Aggregator,
+    ballots: bool,
+) -> Judgments:
+    """Counts a table whose ids are places: the battles' own may repeat."""
+    proba = aggregator.aggregate(table, [str(place) for place in range(len(battles))])
+    empty = np.flatnonzero(np.isnan(proba[:, 0])).tolist()
+    found = {place: reasons.get(place, "no ballot could be read") for place in empty}
+    if not ballots:
+        return Judgments(proba, found)
+    named = battles["id"].to_numpy(dtype=object)[table["id"].astype(np.int64).to_numpy()]
+    return Judgments(proba, found, table.assign(id=pd.Series(named, dtype="str")))
+
+
+@lru_cache(maxsize=64)
+def _parameters(prompt: Prompt, asking: Asking, seed: int, attempt: int) -> Parameters:
+    """One object for all calls that share it: engines and ledgers spell it out once.
+
+    Whoever is asked again draws more freely, and has more room where none is to be kept: the first
+    reply may have been cut.
+    """
+    warmth = max(asking.warmth, _WARM) if attempt else asking.warmth
+    roomy = attempt > 0 and asking.context is None
+    return Parameters(
+        model=asking.model,
+        temperature=warmth,
+        max_tokens=prompt.max_tokens * (2 if roomy else 1),
+        seed=seed if warmth > 0 else None,
+        top_logprobs=asking.top_logprobs,
+        schema=prompt.schema(),
+        choices=prompt.choices,
+    )
+
+
+def _reference(cell: object) -> tuple[str, ...] | None:
+    """A reference answer as a file has it: text, or a list of turns, perhaps as JSON."""
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        try:
+            turns = json.loads(cell)
+        except ValueError:
+            return (cell,)
+        cell = turns if isinstance(turns, list) else cell
+    if isinstance(cell, str):
+        return (cell,)
+    if isinstance(cell, list | tuple | np.ndarray):
+        return tuple("" if turn is None else str(turn) for turn in cell)
+    return None
+
+
+def _read(reply: Reply, prompt: Prompt, criterion: str | None, order: str) -> Floats:
+    """(5, 4) votes of a reply, not to be written to."""
+    if reply.logprobs is None:
+        return _read_text(reply.text, reply.finish, prompt, criterion, order)
+    return read_ballot(reply, prompt, criterion, order)
+
+
+# There are few ways to write a ballot without a reason, and a run has many of each.
+@lru_cache(maxsize=4096)
+def _read_text(text: str, finish: str, prompt: Prompt, criterion: str | None, order: str) -> Floats:
+    return read_ballot(Reply(text, finish), prompt, criterion, order)
+
+
+def _merged(votes: Floats | None, more: Floats) -> Floats:
+    """Votes on some criteria put together with votes on others."""
+    return more if votes is None else np.where(np.isnan(more), votes, more)
+
+
+def _failure(error: str) -> str:
+    return "not asked: the budget was spent" if error == BUDGET else f"no reply: {error}"
+
+
+def _cut(fitted: Fitted) -> int:
+    return fitted.cut.prompt + fitted.cut.response_a + fitted.cut.response_b
+
+
+def _reasons(run: _Run) -> dict[int, str]:
+    """Why battles have no readable ballot, by their places."""
+    found = dict(run.reasons)
+    judged = {sheet.battle for sheet in run.sheets if sheet.votes is not None}
+    for sheet in run.sheets:
+        if sheet.battle not in judged:
+            found.setdefault(sheet.battle, sheet.reason)
+    return found
+
+
+def _slim(table: pd.DataFrame, first: int) -> pd.DataFrame:
+    """What `report_consistency` needs of a ballot table, in a fraction of the room: the mean votes
+    of each ballot stand under one criterion, and battles of all tables have numbers of their own.
+    """
+    shares = vote_shares(table)
+    asked = ~np.isnan(shares[..., 0])
+    number = asked.sum(axis=1)[:, None]
+    sums = np.where(asked[..., None], shares, 0.0).sum(axis=1)
+    means = np.divide(sums, number, out=np.full(sums.shape, np.nan), where=number > 0)
+    columns: dict[str, object] = {
+        "id": table["id"].astype(np.int64).to_numpy() + first,
+        "judge": table["judge"].to_numpy(),
+        "order": pd.Categorical(table["order"], categories=list(ORDERS)),
+    }
+    columns |= {f"relevance_{vote}": means[:, v] for v, vote in enumerate(VOTES)}
+    return pd.DataFrame(columns)

@@ -1,0 +1,155 @@
+"""Judges whose votes are counted by a fitted aggregator.
+
+`RecordedJudge` has its ballots in its folder and joins them to battles by id: what was imported,
+or asked for once. `AggregatedJudge` asks another judge for ballots and counts them its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from judge.aggregation import UNFITTED, Aggregator, Floats, from_settings
+from judge.ballot_files import read_ballots
+from judge.errors import InputError
+from judge.judges.base import Judge, Judgments
+from judge.judges.covariates import shipped_statistical, statistical_covariates
+from judge.judges.prompted_settings import DEFAULT, PromptedSettings, as_kept
+from judge.judges.statistical import StatisticalJudge
+
+BALLOTS = "ballots.parquet"
+
+
+class _Counting(Judge):
+    """What both have: an aggregator, and the covariates it may want."""
+
+    def __init__(self, aggregator: Aggregator, name: str) -> None:
+        self.aggregator = aggregator
+        self.name = name
+        self._statistical: StatisticalJudge | None = None
+        if aggregator.covariates is not None:
+            self._statistical = shipped_statistical()
+
+    @property
+    def prior(self) -> Floats:
+        """(3,) what is said of a battle without evidence."""
+        return self.aggregator.prior
+
+    def _count(self, ballots: pd.DataFrame, battles: pd.DataFrame) -> Floats:
+        extra = None
+        if self._statistical is not None:
+            extra = statistical_covariates(self._statistical, battles)
+        return self.aggregator.aggregate(ballots, battles["id"].tolist(), extra)
+
+
+class RecordedJudge(_Counting):
+    """A judge whose ballots are at hand; battles it has none for are unjudged.
+
+    Args:
+        ballots: a ballot table.
+        aggregator: how they are counted.
+        name: how it is called in tables.
+    """
+
+    def __init__(
+        self, ballots: pd.DataFrame, aggregator: Aggregator = UNFITTED, name: str = "recorded"
+    ) -> None:
+        super().__init__(aggregator, name)
+        self.ballots = ballots
+        self._places: Mapping[object, object] = ballots.groupby("id", sort=False).indices
+
+    @classmethod
+    def load(cls, folder: Path) -> RecordedJudge:
+        """The judge in a folder that `arena-judge fit` has made.
+
+        Raises:
+            InputError: its numbers or its ballots cannot be read.
+        """
+        settings = _settings(folder)
+        aggregator = from_settings(settings.get("aggregator", {}), file=folder / "judge.yaml")
+        name = str(settings.get("name") or "recorded")
+        return cls(read_ballots(folder / BALLOTS), aggregator, name)
+
+    def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:
+        """Probabilities from the ballots of these battles."""
+        ids = battles["id"].tolist()
+        places = [
+            np.asarray(self._places[name]) for name in dict.fromkeys(ids) if name in self._places
+        ]
+        rows = np.concatenate(places) if places else np.zeros(0, dtype=np.int64)
+        found = self.ballots.iloc[rows]
+        proba = self._count(found, battles)
+        reasons = {
+            place: self._reason(ids[place])
+            for place in np.flatnonzero(np.isnan(proba[:, 0])).tolist()
+        }
+        return Judgments(proba, reasons, found.reset_index(drop=True) if ballots else None)
+
+    def _reason(self, name: str) -> str:
+        if name not in self._places:
+            return "no ballot is recorded for this id"
+        if "reason" in self.ballots.columns:
+            said = self.ballots["reason"].iloc[np.asarray(self._places[name])].dropna()
+            if len(said):
+                return str(said.iloc[0])
+        return "no ballot of it can be read"
+
+
+class AggregatedJudge(_Counting):
+    """Another judge, its ballots counted by an aggregator that was fitted for it.
+
+    Args:
+        inner: the judge that fills in the ballots.
+        aggregator: how they are counted.
+        name: how it is called in tables.
+    """
+
+    def __init__(self, inner: Judge, aggregator: Aggregator, name: str) -> None:
+        super().__init__(aggregator, name)
+        self.inner = inner
+
+    @classmethod
+    def load(cls, folder: Path, asking: PromptedSettings = DEFAULT) -> AggregatedJudge:
+        """The judge in a folder that `arena-judge fit` has made; `judge` in its judge.yaml names
+        the judge that is asked, a folder by its path from this one. `asking` is how that one asks,
+        if it is a prompted judge.
+
+        Raises:
+            InputError: its numbers cannot be read, or that judge is not there.
+        """
+        from judge.judges import load_judge
+
+        settings, file = _settings(folder), folder / "judge.yaml"
+        spec = settings.get("judge")
+        if not isinstance(spec, str) or not spec:
+            raise InputError("does not say whose ballots are counted", file=file, mend="add judge:")
+        beside = folder / spec
+        if beside.resolve() == folder.resolve():
+            raise InputError("names itself as the judge to ask", file=file)
+        asking = as_kept(asking, settings.get("asking"), folder)
+        inner = load_judge(beside if beside.is_dir() else spec, asking)
+        aggregator = from_settings(settings.get("aggregator", {}), file=file)
+        return cls(inner, aggregator, str(settings.get("name") or f"{inner.name}, fitted"))
+
+    def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:
+        """Probabilities from the ballots that the other judge fills in."""
+        said = self.inner.judge(battles, ballots=True)
+        if said.ballots is None:
+            raise InputError(f"{self.inner.name} fills in no ballots, so none can be counted")
+        proba = self._count(said.ballots, battles)
+        missing = np.flatnonzero(np.isnan(proba[:, 0])).tolist()
+        reasons = {
+            place: said.reasons.get(place, "no ballot of it can be read") for place in missing
+        }
+        return Judgments(proba, reasons, said.ballots if ballots else None)
+
+
+def _settings(folder: Path) -> Mapping[str, object]:
+    """What a judge.yaml says; `load_judge` has found it to be readable, with a kind."""
+    import yaml
+
+    settings = yaml.safe_load((folder / "judge.yaml").read_text(encoding="utf-8"))
+    return settings if isinstance(settings, dict) else {}
