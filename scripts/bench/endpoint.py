@@ -1,0 +1,239 @@
+"""How fast the endpoint engine asks, beside a bare aiohttp loop and the openai package.
+
+    python scripts/bench/endpoint.py [--calls 6000] [--flights 256,512] [--latency 0.05]
+
+A server of this script's own, in a process of its own, answers every call after the latency. All
+clients send the same bodies, one after the other in one run, twice round; the better figure counts,
+for other work on the machine only ever takes away. At last the engine finds its replies in the
+ledger again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+REPLY = json.dumps(
+    {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "mock",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "A"},
+                "finish_reason": "stop",
+                "logprobs": {
+                    "content": [
+                        {
+                            "token": "A",
+                            "logprob": -0.3,
+                            "top_logprobs": [
+                                {"token": "A", "logprob": -0.3},
+                                {"token": "B", "logprob": -1.4},
+                                {"token": "AB", "logprob": -4.1},
+                                {"token": "NA", "logprob": -6.0},
+                            ],
+                        }
+                    ]
+                },
+            }
+        ],
+        "usage": {"prompt_tokens": 700, "completion_tokens": 1, "total_tokens": 701},
+    }
+).encode()
+
+
+class Mock(asyncio.Protocol):
+    """Answers as soon as the latency allows; looks at nothing but lengths."""
+
+    answer = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        % len(REPLY)
+    ) + REPLY
+    latency = 0.05
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.pending = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.pending += data
+        while True:
+            end = self.pending.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = self.pending[:end].lower()
+            at = head.find(b"content-length:")
+            length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            if len(self.pending) < end + 4 + length:
+                return
+            self.pending = self.pending[end + 4 + length :]
+            asyncio.get_running_loop().call_later(self.latency, self.reply)
+
+    def reply(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(self.answer)
+
+
+async def serve(latency: float) -> None:
+    Mock.latency = latency
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Mock, "127.0.0.1", 0, backlog=2048)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+def messages(number: int) -> list[dict[str, str]]:
+    """About the size of a battle."""
+    return [
+        {"role": "system", "content": "You compare two answers. " * 20},
+        {"role": "user", "content": f"battle {number} " + "word " * 500},
+    ]
+
+
+def bare(url: str, calls: int, flight: int) -> None:
+    """The least that asking over aiohttp can cost."""
+    import aiohttp
+    import orjson
+
+    async def work() -> None:
+        numbers = iter(range(calls))
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session:
+
+            async def ask() -> None:
+                for number in numbers:
+                    body = {
+                        "model": "mock",
+                        "messages": messages(number),
+                        "max_tokens": 8,
+                        "temperature": 0.0,
+                        "logprobs": True,
+                        "top_logprobs": 4,
+                    }
+                    async with session.post(
+                        f"{url}/chat/completions", data=orjson.dumps(body)
+                    ) as response:
+                        orjson.loads(await response.read())
+
+            await asyncio.gather(*(ask() for _ in range(flight)))
+
+    asyncio.run(work())
+
+
+def package(url: str, calls: int, flight: int) -> None:
+    """The openai package, as its own documentation uses it."""
+    import openai
+
+    async def work() -> None:
+        numbers = iter(range(calls))
+        async with openai.AsyncOpenAI(base_url=url, api_key="none") as client:
+
+            async def ask() -> None:
+                for number in numbers:
+                    await client.chat.completions.create(
+                        model="mock",
+                        messages=messages(number),  # type: ignore[arg-type]
+                        max_tokens=8,
+                        temperature=0.0,
+                        logprobs=True,
+                        top_logprobs=4,
+                    )
+
+            await asyncio.gather(*(ask() for _ in range(flight)))
+
+    asyncio.run(work())
+
+
+def engine(url: str, calls: int, flight: int, ledger: Path | None, client: str = "aiohttp") -> None:
+    """The endpoint engine, with or without a ledger."""
+    from judge.engines.base import Message, Parameters, Request
+    from judge.engines.endpoint import EndpointEngine
+    from judge.engines.ledger import Ledger
+    from judge.engines.settings import EndpointSettings
+
+    parameters = Parameters("mock", max_tokens=8, top_logprobs=4)
+    requests = (
+        Request(tuple(Message(**message) for message in messages(number)), parameters)
+        for number in range(calls)
+    )
+    settings = EndpointSettings((url,), concurrency=flight, client=client)  # type: ignore[arg-type]
+    book = Ledger(ledger) if ledger else None
+    with EndpointEngine(settings, ledger=book) as asked:
+        answered = sum(reply.error is None for _, reply in asked.answer(requests))
+    if book:
+        book.close()
+    if answered != calls:
+        raise SystemExit(f"{calls - answered} of {calls} calls were not answered")
+
+
+def timed(work: Callable[[], None]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def compare(url: str, calls: int, flight: int, folder: Path) -> None:
+    ledgers = iter(folder / f"{flight}-{number}.db" for number in range(1000))
+    few = max(500, calls // 4)  # the openai package is slow, and its rate soon steady
+    clients: dict[str, tuple[int, Callable[[int], None]]] = {
+        "bare aiohttp loop": (calls, lambda n: bare(url, n, flight)),
+        "engine, no ledger": (calls, lambda n: engine(url, n, flight, None)),
+        "engine, ledger": (calls, lambda n: engine(url, n, flight, next(ledgers))),
+        "engine, client openai": (few, lambda n: engine(url, n, flight, None, "openai")),
+        "openai package": (few, lambda n: package(url, n, flight)),
+    }
+    rates = dict.fromkeys(clients, 0.0)
+    for _ in range(2):
+        for name, (number, work) in clients.items():
+            seconds = timed(lambda work=work, number=number: work(number))  # type: ignore[misc]
+            rates[name] = max(rates[name], number / seconds)
+    print(f"{flight} in flight")
+    for name, rate in rates.items():
+        print(f"  {name:24}{rate:8.0f} calls/s{rate / rates['bare aiohttp loop']:8.2f} of bare")
+
+
+def resume(url: str, folder: Path) -> None:
+    calls, ledger = 20_000, folder / "resumed.db"
+    engine(url, calls, 256, ledger)
+    seconds = timed(lambda: engine("http://127.0.0.1:9/v1", calls, 256, ledger))
+    print(f"{calls} answered calls found again in {seconds:.2f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--calls", type=int, default=6000)
+    parser.add_argument("--flights", default="256,512")
+    parser.add_argument("--latency", type=float, default=0.05)
+    parser.add_argument("--serve", action="store_true", help="be the server; prints its port")
+    options = parser.parse_args()
+    if options.serve:
+        asyncio.run(serve(options.latency))
+        return
+    command = [sys.executable, __file__, "--serve", "--latency", str(options.latency)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server,
+    ):
+        try:
+            assert server.stdout is not None
+            url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
+            for flight in map(int, options.flights.split(",")):
+                compare(url, options.calls, flight, Path(folder))
+            resume(url, Path(folder))
+        finally:
+            server.kill()
+
+
+if __name__ == "__main__":
+    main()
