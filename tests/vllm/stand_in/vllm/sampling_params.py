@@ -1,0 +1,3 @@
+class StructuredOutputsParams:
+    def __init__(self, **constraint):
+        self.__dict__.update(constraint)
