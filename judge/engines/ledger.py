@@ -134,8 +134,10 @@ class Ledger:
 
     def _open(self) -> None:
         """Finds the table, or makes it. Nothing is written to a file that is not ours."""
-        mark = self._number("application_id")
+        # The mark last: it comes in one transaction with the table, so whoever sees another
+        # process's table sees its mark as well.
         tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        mark = self._number("application_id")
         if tables and mark != _MARK:
             raise InputError("is a database, but no ledger", file=self.path, mend=_MOVE)
         if self._number("user_version") > _FORM:
