@@ -1,12 +1,20 @@
-"""What tests of several packages share."""
+"""What tests of several packages share: the steady profile, real battles, a browser."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 # A busy machine is no failure of the code: no example is timed. A CI tries the same examples every
 # time, so that it fails for what was changed; a developer's run looks for new ones.
@@ -19,6 +27,28 @@ settings.register_profile(
 settings.load_profile("steady")
 
 _DEFAULT = Path(__file__).parents[2] / "shared" / "data"
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # A page under test may ask for what is elsewhere, and is seen to; it is never answered.
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
+)
+_WAIT_MS = 60_000
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever needs a browser is slow."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +58,77 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no battles in {folder}; set ARENA_JUDGE_DATA to the folder that has them")
     return folder
+
+
+@dataclass
+class Visit:
+    """A page in a browser, and what came of opening it.
+
+    Attributes:
+        page: the page, in a context of its own.
+        requests: the address of everything it asked for.
+        complaints: its warnings and errors: of the console, and those that no code caught.
+    """
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def abroad(self) -> list[str]:
+        """The requests that were not for this machine."""
+        at_home = ("file", "data", "blob", "about")
+        return [
+            url
+            for url in self.requests
+            if urlsplit(url).scheme not in at_home
+            and urlsplit(url).hostname not in ("127.0.0.1", "localhost")
+        ]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A Chromium; tests that need it are slow, and skip where there is none.
+
+    One a module, not a session: while it is there, the thread has a running event loop, and what
+    calls `asyncio.run` in other modules' tests would not.
+    """
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    named = os.environ.get("ARENA_JUDGE_CHROMIUM")
+    path = named or next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    if path is None:
+        pytest.skip(f"no {_CHROMIUM[0]} here; ARENA_JUDGE_CHROMIUM says where one is")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=list(_FLAGS), timeout=_WAIT_MS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Callable[..., Visit]]:
+    """Opens an address: `visit(url, color_scheme="dark", viewport={"width": 390, "height": 844})`,
+    with whatever a context of playwright takes; nothing is shared between two visits."""
+    contexts = []
+
+    def open_page(url: str, **options: object) -> Visit:
+        context = chromium.new_context(**options)  # type: ignore[arg-type]
+        contexts.append(context)
+        context.set_default_timeout(_WAIT_MS)
+        page = context.new_page()
+        seen = Visit(page)
+        context.on("request", lambda request: seen.requests.append(request.url))
+        page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                seen.complaints.append(message.text)
+                if message.type in ("error", "warning")
+                else None
+            ),
+        )
+        page.goto(url)
+        return seen
+
+    yield open_page
+    for context in contexts:
+        context.close()
