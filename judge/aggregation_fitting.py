@@ -39,6 +39,7 @@ from judge.aggregation import (
 from judge.ballots import CRITERIA
 from judge.davidson import gradient, probabilities
 from judge.errors import ArenaJudgeError
+from judge.folds import grouped_folds
 from judge.metrics import log_loss_rows
 
 Ints = npt.NDArray[np.int64]
@@ -118,20 +119,6 @@ def fit_aggregator(
         prior[kept[outside]] = learned.labels.mean(axis=0)
     aggregator, penalty = _choose(data, codes, folds, seed)
     return Fit(aggregator, penalty, proba, prior)
-
-
-def grouped_folds(groups: Ints, folds: int, seed: int) -> Ints:
-    """(N,) the fold of each row, from 0; a group is in one fold only. Groups are dealt out in
-    random order, the largest first, each to the fold that has the fewest rows yet."""
-    sizes = np.bincount(groups)
-    shuffled = np.random.default_rng(seed).permutation(len(sizes))
-    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
-    load = np.zeros(min(folds, len(sizes)), dtype=np.int64)
-    home = np.zeros(len(sizes), dtype=np.int64)
-    for group in order.tolist():
-        home[group] = int(load.argmin())
-        load[home[group]] += sizes[group]
-    return np.asarray(home[groups])
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import judge
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("judge", "prompts", "synth", "finetune")
-BASE = {"numpy", "pandas", "pyarrow", "PyYAML", "click"}
+BASE = {"numpy", "pandas", "pyarrow", "PyYAML", "click", "jinja2", "scipy"}
 
 pytestmark = pytest.mark.slow
 

@@ -58,7 +58,13 @@ class Kept:
 
 @click.command()
 @click.argument("labelled")
-@click.option("--judge", "spec", metavar="JUDGE", help="The judge whose votes are counted.")
+@click.option(
+    "--judge",
+    "specs",
+    multiple=True,
+    metavar="JUDGE",
+    help="The judge whose votes are counted; several that ask a model are a jury.",
+)
 @click.option("--ballots", "recorded", metavar="FILE", help="Its ballots, when they are at hand.")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="The fitted judge.")
 @click.option(
@@ -77,7 +83,7 @@ class Kept:
 @prompted_options
 def fit(
     labelled: str,
-    spec: str | None,
+    specs: tuple[str, ...],
     recorded: str | None,
     output: str,
     covariates: str | None,
@@ -100,32 +106,33 @@ def fit(
       arena-judge fit labelled.csv --judge endpoint:gpt-4.1-mini --order both -o judges/mini
       arena-judge fit labelled.csv --judge statistical -o judges/mine --covariates statistical
     """
-    if (spec is None) == (recorded is None):
+    if bool(specs) == (recorded is not None):
         raise click.UsageError("give either --judge or --ballots")
     if not os.path.isfile(labelled):
         raise InputError("there is no such file", file=labelled)
 
     from judge.folders import folder_target
     from judge.judges.prompted_settings import to_keep
+    from judge.judges.recipes import plain
     from judge.judges.recorded import RecordedJudge
 
-    if asking.said and spec is None:
+    if asking.said and not specs:
         raise click.UsageError("how a model is asked says nothing where the ballots are at hand")
     target = folder_target(output, force=force)
-    with asking.judge((spec,), seed) if spec is not None else nullcontext() as judge:
+    with asking.judge(specs, seed) if specs else nullcontext() as judge:
         if judge is not None and asking.dry_run:
             asking.tell_estimate(judge, labelled, chunk_rows, as_json=as_json)
             return
-        if isinstance(judge, RecordedJudge) and spec is not None:
-            recorded, judge = spec, None
+        if isinstance(judge, RecordedJudge):
+            recorded, judge = specs[0], None
         kept = _read(labelled, judge, recorded, covariates is not None, chunk_rows)
     found, result = _measure(kept, folds, seed)
-    settings = _settings(labelled, spec, judge, recorded, target, kept, found, result)
+    settings = _settings(labelled, specs, judge, recorded, target, kept, found, result, folds, seed)
     if asked := to_keep(asking.settings(seed), target):
         settings["asking"] = asked
-    settings["made_by"] |= {"folds": folds, "seed": seed}  # type: ignore[operator]
-    title = name or _name(spec, judge, kept.ballots)
-    _write(target, {"name": title} | settings, kept.ballots if judge is None else None)
+    title = name or _name(judge, kept.ballots)
+    settings = plain({"name": title} | settings)
+    _write(target, settings, kept.ballots if judge is None else None)
     _tell(settings, found, result, target, as_json)
 
 
@@ -202,41 +209,32 @@ def _measure(kept: Kept, folds: int, seed: int) -> tuple[Fit, Comparison]:
 
 def _settings(
     labelled: str,
-    spec: str | None,
+    specs: tuple[str, ...],
     judge: Judge | None,
     recorded: str | None,
     target: Path,
     kept: Kept,
     found: Fit,
     result: Comparison,
+    folds: int,
+    seed: int,
 ) -> dict[str, object]:
     """What goes into judge.yaml."""
-    from importlib.metadata import version
-
-    import judge as package
     from judge.consistency import report_consistency
-    from judge.provenance import fingerprint
+    from judge.judges.recipes import as_member, made_by, made_from
 
-    files = [Path(labelled)]
     settings: dict[str, object] = {"kind": "aggregated" if judge is not None else "recorded"}
-    if judge is not None:
-        where = str(spec)
-        settings["judge"] = os.path.relpath(where, target) if os.path.isdir(where) else where
-    elif recorded is not None:
+    if len(specs) > 1:
+        settings["judges"] = [as_member(spec, target) for spec in specs]
+    elif judge is not None:
+        settings["judge"] = as_member(specs[0], target)
+    files = [Path(labelled)]
+    if judge is None and recorded is not None:
         files.append(Path(ballot_source(recorded)))
-    made_from = {}
-    for file in files:
-        source = fingerprint(file)
-        made_from[source.name] = {"bytes": source.size, "sha256": source.sha256}
-    for source in judge.sources if judge is not None else ():
-        made_from.setdefault(source.name, {"bytes": source.size, "sha256": source.sha256})
-    settings["aggregator"] = _plain(found.aggregator.settings())
+    settings["aggregator"] = found.aggregator.settings()
     settings["penalty"] = "infinite" if found.penalty == float("inf") else found.penalty
-    settings["made_by"] = {
-        "command": "arena-judge fit",
-        "versions": {"arena-judge": package.__version__, "numpy": version("numpy")},
-    }
-    settings["made_from"] = made_from
+    settings["made_by"] = made_by("fit", folds=folds, seed=seed)
+    settings["made_from"] = made_from(files, () if judge is None else [judge])
     word = report_consistency(kept.ballots[kept.ballots["id"].isin(kept.ids)])
     settings["measured"] = _measured(Path(labelled).name, found, result) | {
         "ballots": word.ballots,
@@ -273,14 +271,7 @@ def _round(value: float) -> float | None:
     return round(float(value), 4) if value == value else None
 
 
-def _plain(value: object) -> object:
-    """The same with Python's own numbers, as YAML wants them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return float(value) if isinstance(value, float) else value
-
-
-def _name(spec: str | None, judge: Judge | None, ballots: pd.DataFrame) -> str:
+def _name(judge: Judge | None, ballots: pd.DataFrame) -> str:
     if judge is not None:
         return f"{judge.name}, fitted"
     judges = sorted(set(ballots["judge"]))
@@ -288,14 +279,10 @@ def _name(spec: str | None, judge: Judge | None, ballots: pd.DataFrame) -> str:
 
 
 def _write(target: Path, settings: dict[str, object], ballots: pd.DataFrame | None) -> None:
-    import yaml
-
     from judge.ballot_files import write_ballots
-    from judge.folders import written_folder
+    from judge.judges.recipes import written_judge
 
-    with written_folder(target) as folder:
-        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)
-        (folder / "judge.yaml").write_text(text, encoding="utf-8")
+    with written_judge(target, settings) as folder:
         if ballots is not None:
             write_ballots(folder / "ballots.parquet", ballots)
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import update_wrapper
@@ -184,11 +184,8 @@ class Asking:
                 yield self._jury(specs, settings, stack)
                 return
             judge = load_judge(specs[0], settings)
-            asked = _asked_by(judge)
-            for one in asked:
-                stack.enter_context(closing(one))
-            if self.said and not asked:
-                raise self._misplaced(specs[0])
+            stack.enter_context(closing(judge))
+            self.heeded([judge])
             yield judge
 
     def _jury(self, specs: tuple[str, ...], settings: PromptedSettings, stack: ExitStack) -> Judge:
@@ -202,12 +199,18 @@ class Asking:
             )
         return Jury([stack.enter_context(closing(make_prompted(spec, settings))) for spec in specs])
 
-    def _misplaced(self, spec: str) -> click.UsageError:
-        option = "--" + next(iter(self.said)).replace("_", "-").replace("urls", "url")
-        return click.UsageError(
-            f"{option} is for judges that ask a model (endpoint:MODEL, vllm:FOLDER), "
-            f"and {spec} is none"
-        )
+    def heeded(self, judges: Sequence[Judge]) -> None:
+        """Sees to it that what was said is of use to one of the judges.
+
+        Raises:
+            click.UsageError: none of them asks a model.
+        """
+        if self.said and not any(_asked_by(judge) for judge in judges):
+            option = "--" + next(iter(self.said)).replace("_", "-").replace("urls", "url")
+            names = ", ".join(judge.name for judge in judges) or "none is named"
+            raise click.UsageError(
+                f"{option} is for judges that ask a model (endpoint:MODEL, vllm:FOLDER): {names}"
+            )
 
     def settings(self, seed: int) -> PromptedSettings:
         """What was said, as settings."""
@@ -332,7 +335,7 @@ def _estimated(judge: str, estimate: Estimate) -> list[str]:
 
 def _asked_by(judge: Judge) -> list[PromptedJudge]:
     """The prompted judges that a judge asks; their code is loaded only where there can be some."""
-    if not any(hasattr(judge, name) for name in ("engine", "inner", "jurors")):
+    if not judge.members and not hasattr(judge, "engine"):
         return []
     from judge.judges.jury import prompted_within
 

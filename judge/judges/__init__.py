@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from judge.errors import InputError
 from judge.judges.prompted_settings import DEFAULT, PromptedSettings, is_prompted, make_prompted
+from judge.judges.recipes import FILE, Recipe, is_recipe, read_recipe
 from judge.provenance import sources
 
 if TYPE_CHECKING:
@@ -17,85 +18,75 @@ if TYPE_CHECKING:
 SHIPPED = {"statistical": Path(__file__).parent / "weights" / "statistical"}
 KINDS = {
     "aggregated": "judge.judges.recorded:AggregatedJudge",
+    "jury": "judge.judges.jury:Jury",
+    "prompted": "judge.judges.prompted_settings:PromptedRecipe",
     "recorded": "judge.judges.recorded:RecordedJudge",
     "statistical": "judge.judges.statistical:StatisticalJudge",
 }
+# Kinds made of other judges, which may be prompted ones: a folder, or a `.yaml` on its own.
+COMPOSED = {"aggregated", "jury", "prompted"}
 _ALLOWED = (
     f"a judge is one of {', '.join(sorted(SHIPPED))}, endpoint:MODEL, vllm:FOLDER, "
-    "or a folder with a judge.yaml"
+    f"a folder with a {FILE}, or a .yaml that composes others"
 )
-
-
-# Kinds that may have another judge inside, which may be a prompted one.
-_ASKING = {"aggregated"}
 
 
 class _Loadable(Protocol):
     def load(self, folder: Path) -> Judge: ...
 
 
-class _Asking(Protocol):
-    def load(self, folder: Path, asking: PromptedSettings) -> Judge: ...
+class _Composed(Protocol):
+    def compose(self, recipe: Recipe) -> Judge: ...
 
 
 def load_judge(
     spec: str | Path | None = "statistical", settings: PromptedSettings = DEFAULT
 ) -> Judge:
-    """The judge that `spec` names.
+    """The judge that `spec` names. Whoever loads it closes it: it may hold connections, processes
+    and files.
 
     Args:
         spec: None or the name of a judge that ships with the package, or a judge folder. A name
             that is both is the shipped judge; write `./name` for the folder. `endpoint:MODEL` and
-            `vllm:FOLDER` are prompted judges, which are closed by who loads them.
+            `vllm:FOLDER` are prompted judges. A `.yaml` file composes other judges.
         settings: how prompted judges ask; others have no use for it.
 
     Raises:
         InputError: no such judge, or a folder whose judge.yaml cannot be used.
     """
-    name = "statistical" if spec is None else str(spec)
-    if is_prompted(name):
-        return make_prompted(name, settings)
-    folder = SHIPPED.get(name, Path(name))
-    if not folder.is_dir():
-        raise InputError(f"no such judge: {name!r}", mend=_mend(name, list(SHIPPED), _ALLOWED))
-    said = _settings(folder / "judge.yaml")
-    kind = str(said["kind"])
+    return load("statistical" if spec is None else str(spec), settings)
+
+
+def load(spec: str, settings: PromptedSettings, within: tuple[Path, ...] = ()) -> Judge:
+    """`load_judge` for a judge that is part of those whose files are `within`."""
+    if is_prompted(spec):
+        return make_prompted(spec, settings)
+    path = SHIPPED.get(spec, Path(spec))
+    alone = path.is_file() and is_recipe(spec)
+    if not path.is_dir() and not alone:
+        raise InputError(f"no such judge: {spec!r}", mend=_mend(spec, list(SHIPPED), _ALLOWED))
+    recipe = read_recipe(path if alone else path / FILE, settings, within)
+    kind = str(recipe.settings["kind"])
+    if kind not in KINDS:
+        mend = _mend(kind, list(KINDS), f"the kinds are {', '.join(sorted(KINDS))}")
+        raise InputError(f"unknown kind of judge: {kind!r}", file=recipe.file, mend=mend)
     module, _, attribute = KINDS[kind].partition(":")
     made = getattr(import_module(module), attribute)
-    if kind in _ASKING:
-        judge = cast(_Asking, made).load(folder, settings)
+    if kind in COMPOSED:
+        judge = cast(_Composed, made).compose(recipe)
+    elif alone:
+        raise InputError(
+            f"a judge of the kind {kind} has weights, which lie in its folder",
+            file=recipe.file,
+            mend="name the folder",
+        )
     else:
-        judge = cast(_Loadable, made).load(folder)
-    judge.sources = sources(said)
+        judge = cast(_Loadable, made).load(path)
+    stated = (source for part in judge.members for source in part.sources)
+    judge.sources = tuple(dict.fromkeys((*sources(recipe.settings), *stated)))
     return judge
 
 
 def _mend(name: str, known: list[str], allowed: str) -> str:
     close = get_close_matches(name.lower(), known, n=1)
     return f"did you mean {close[0]}? {allowed}" if close else allowed
-
-
-def _settings(file: Path) -> dict[str, object]:
-    """What a judge.yaml says; its kind is known to be one of `KINDS`."""
-    import yaml
-
-    try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            "not found, so this is no judge folder", file=file, mend=_ALLOWED
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read ({error})", file=file) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or type(error).__name__
-        row = None if mark is None else mark.line + 1
-        raise InputError(f"is not YAML ({what})", file=file, row=row) from None
-    kind = settings.get("kind") if isinstance(settings, dict) else None
-    if not isinstance(settings, dict) or not isinstance(kind, str):
-        raise InputError("does not say its kind", file=file, mend="add a line `kind: statistical`")
-    if kind not in KINDS:
-        mend = _mend(kind, list(KINDS), f"the kinds are {', '.join(sorted(KINDS))}")
-        raise InputError(f"unknown kind of judge: {kind!r}", file=file, mend=mend)
-    return settings

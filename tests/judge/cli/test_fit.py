@@ -173,7 +173,7 @@ def test_battles_without_labels_cannot_be_fitted_on(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("kind: aggregated\n", "does not say whose ballots are counted"),
+        ("kind: aggregated\n", "names no judge"),
         ("kind: aggregated\njudge: .\n", "names itself"),
         ("kind: aggregated\njudge: nobody\n", "no such judge: 'nobody'"),
         ("kind: recorded\naggregator: 3\n", "aggregator is no list"),

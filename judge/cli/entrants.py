@@ -1,0 +1,175 @@
+"""`[NAME=]X` on the command line, where X is a judge, or a file of what one predicted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from judge.cli import outputs
+from judge.cli.console import Progress, clean, count, expected_rows, say
+from judge.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    from judge.cli.prompted_options import Asking
+    from judge.judges.base import Judge
+    from judge.labelled import Labelled
+
+    Floats = npt.NDArray[np.float64]
+
+_TABLE = (".csv", ".jsonl", ".parquet", ".gz", ".zst", ".zip")
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A judge, or what one predicted, read from a file.
+
+    Attributes:
+        name: how it is called in tables.
+        spec: what the user named, without the name that was given to it.
+        judge, predictions: one of them is None.
+    """
+
+    name: str
+    spec: str
+    judge: Judge | None = None
+    predictions: pd.DataFrame | None = None
+
+
+@contextmanager
+def entrants(
+    arguments: Sequence[str],
+    labelled: str,
+    asking: Asking | None = None,
+    *,
+    seed: int = 0,
+    taken: Sequence[str] = (),
+) -> Iterator[list[Entrant]]:
+    """What the arguments name; judges are closed at the end.
+
+    Args:
+        arguments: `[NAME=]X` each.
+        labelled: the battles, which are no predictions.
+        asking: how prompted judges ask.
+        seed: for judges that draw at random.
+        taken: names that none of them may have.
+
+    Raises:
+        click.UsageError: how models are asked was said, and none is.
+        InputError: no such judge, a file that cannot be read, or two of one name.
+    """
+    from judge.judges.prompted_settings import DEFAULT
+
+    settings = DEFAULT if asking is None else asking.settings(seed)
+    with ExitStack() as stack:
+        found = []
+        for argument in arguments:
+            name, spec = _split(argument)
+            if _is_judge(spec):
+                from judge.judges import load_judge
+
+                judge = stack.enter_context(closing(load_judge(spec, settings)))
+                found.append(Entrant(clean(name or judge.name), spec, judge))
+            else:
+                found.append(_predicted(name, spec, labelled))
+        _distinct([*taken, *(one.name for one in found)])
+        if asking is not None:
+            asking.heeded([one.judge for one in found if one.judge is not None])
+        yield found
+
+
+def _split(argument: str) -> tuple[str, str]:
+    """The name, empty where none is given, and X. A path may hold "=" itself."""
+    name, given, rest = argument.partition("=")
+    if given and name and rest and not os.path.exists(argument):
+        return name, rest
+    return "", argument
+
+
+def _is_judge(spec: str) -> bool:
+    from judge.judges.recipes import is_recipe
+
+    if os.path.isdir(spec) or is_recipe(spec):
+        return True
+    return not (os.path.exists(spec) or spec.lower().endswith(_TABLE))
+
+
+def _predicted(name: str, spec: str, labelled: str) -> Entrant:
+    from judge.predictions import read_predictions
+
+    if os.path.exists(labelled) and outputs.is_same_file(Path(spec), labelled):
+        raise InputError("would be compared with itself", file=spec, mend="name predictions")
+    stem = Path(spec).name
+    for suffix in reversed(Path(spec).suffixes):
+        stem = stem.removesuffix(suffix) if suffix.lower() in _TABLE else stem
+    return Entrant(clean(name or stem), spec, None, read_predictions(spec))
+
+
+def _distinct(names: Sequence[str]) -> None:
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise InputError(
+                f"two of them are called {name!r}",
+                mend="tell them apart: NAME=JUDGE_OR_PREDICTIONS",
+            )
+
+
+def read_with(
+    labelled: str,
+    field: Sequence[Entrant],
+    *,
+    asking: Asking | None = None,
+    facts: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    chunk_rows: int = 4096,
+    workers: int = 1,
+) -> Labelled:
+    """The labelled battles with what every entrant says of them, in the order of the entrants.
+
+    Battles that a file does not name are counted as unjudged, and both that and predictions for no
+    battle are said.
+    """
+    from dataclasses import replace
+
+    from judge.labelled import read_labelled
+
+    judges = {one.name: one.judge for one in field if one.judge is not None}
+    progress = Progress("battles", *expected_rows(labelled))
+    # The first that asks a model is the slow one, and tells of the battles that it is done with.
+    asks = asking is not None and any(
+        asking.show_progress(judge, progress) for judge in judges.values()
+    )
+    with progress:
+        battles = read_labelled(
+            labelled,
+            judges,
+            facts=facts,
+            chunk_rows=chunk_rows,
+            workers=1 if asks else workers,
+            tick=None if asks else progress.advance,
+        )
+    return replace(battles, proba={one.name: _proba(one, battles) for one in field})
+
+
+def _proba(entrant: Entrant, battles: Labelled) -> Floats:
+    """(N, 3) what the entrant says of the battles, NaN where nothing."""
+    from judge.comparison import align
+
+    if entrant.predictions is None:
+        return battles.proba[entrant.name]
+    aligned = align(battles.ids, entrant.predictions, file=entrant.spec)
+    if aligned.missing:
+        missing = count(aligned.missing, "battle")
+        say(f"{entrant.spec}: {missing} not in it, counted as unjudged")
+    if aligned.unknown:
+        unknown = count(aligned.unknown, "prediction")
+        say(f"{entrant.spec}: {unknown} for no battle here, left out")
+    return aligned.proba
