@@ -231,6 +231,9 @@ class Model:
         torch: Any = importlib.import_module("torch")
         vllm: Any = importlib.import_module("vllm")
         cpu = bool(importlib.import_module("vllm.platforms").current_platform.is_cpu())
+        if cpu:
+            # Sampling has bits that torch would compile: seconds, and a compiler, for nothing.
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         gpu = settings.get("gpu")
         if gpu is not None and (cpu or not torch.cuda.is_available()):
             raise Failure("device", f"there is no GPU {gpu} here that vLLM {vllm.__version__} sees")
