@@ -489,3 +489,37 @@ def test_a_judge_that_was_fitted_asks_as_it_did_then(
     assert model.calls > 40 * 5
     refused = run("fit", labelled, "--ballots", "x.csv", "--samples", "2", "-o", "other")
     assert refused.exit_code == 2
+
+
+def test_a_jury_is_fitted_and_comes_back_from_its_folder(
+    score: Run, run: Run, model: Model, battle_file: Write
+) -> None:
+    labelled = battle_file("labelled.csv", count=40)
+    jury = ("--judge", "endpoint:m", "--judge", "endpoint:n", "--base-url", model.url)
+    result = run("fit", labelled, *jury, "--order", "ab", "-o", "jury")
+    assert result.exit_code == 0, result.output
+    assert yaml.safe_load(Path("jury/judge.yaml").read_text())["judges"] == [
+        "endpoint:m",
+        "endpoint:n",
+    ]
+    asked = model.calls
+    assert score(labelled, "--ballots", "votes.csv", judge="jury").exit_code == 0
+    assert model.calls == asked == 80
+    assert winners() == expected(40)
+    assert set(pd.read_csv("votes.csv")["judge"]) == {"endpoint:m", "endpoint:n"}
+
+
+def test_compare_asks_as_score_does(run: Run, model: Model, battle_file: Write) -> None:
+    labelled = battle_file("labelled.csv", count=12)
+    arguments = ("compare", labelled, "asked=endpoint:m", "statistical", "--base-url", model.url)
+    dry = run(*arguments, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert model.calls == 0
+    result = run(*arguments, "--order", "ab", "--json")
+    assert result.exit_code == 0, result.output
+    assert model.calls == 12
+    scores = {row["name"]: row for row in json.loads(result.stdout)["scores"]}
+    assert scores["asked"]["log_loss"] < scores["class prior"]["log_loss"]
+    idle = run("compare", labelled, "statistical", "--order", "ab")
+    assert idle.exit_code == 2
+    assert "--order is for judges that ask a model" in idle.stderr
