@@ -116,7 +116,7 @@ class PredictionWriter:
         """
         names = list(ids)
         more = [list((extra or {})[name]) for name in self._extra]
-        cells = _distributions(names, np.asarray(proba, dtype=np.float64))
+        cells = distributions(names, np.asarray(proba, dtype=np.float64))
         with explained(self._path):
             self._table.append([names, *_with_none(cells), *more])
 
@@ -133,8 +133,12 @@ class PredictionWriter:
         self._stack.__exit__(kind, error, trace)
 
 
-def _distributions(ids: Sequence[str], proba: Floats) -> Floats:
-    """The rows, scaled to sum to 1 where rounding kept them from it."""
+def distributions(ids: Sequence[str], proba: Floats) -> Floats:
+    """(N, 3) rows as they are given to users: scaled to sum to 1 where rounding kept them from it.
+
+    Raises:
+        ArenaJudgeError: a row is no distribution, nor NaN throughout.
+    """
     if proba.shape != (len(ids), 3):
         raise ValueError(f"expected ({len(ids)}, 3) probabilities, not {proba.shape}")
     unjudged = np.isnan(proba).all(axis=1)
