@@ -25,10 +25,11 @@ import pandas as pd
 
 from judge.aggregation import UNFITTED, Aggregator, Floats, vote_shares
 from judge.ballots import VOTES, ballot_table
-from judge.chunking import Fitted, fit_context
+from judge.chunking import fit_context
 from judge.encoding import BattleText, TokenCounter
 from judge.engines.base import BUDGET, Engine, Estimate, Parameters, Reply, Request
 from judge.errors import ArenaJudgeError, InputError
+from judge.fitted import Fitted
 from judge.judges.base import Judge, Judgments
 from judge.prompting import ORDERS, Prompt
 from judge.voting import Unreadable, read_ballot
@@ -61,7 +62,7 @@ class Asking:
         seed: makes draws repeatable where the engine can.
         top_logprobs: how many log-probabilities a token to ask for; 0 for hard votes.
         retries: how often a reply that cannot be read is asked for again.
-        policy: what to keep of a battle too long for the context (see `judge.chunking`).
+        policy: what to keep of a battle too long for the context (see `judge.policies`).
         context: how many tokens prompt and reply may have together; None for no limit, or what
             tells it when it is first needed.
 

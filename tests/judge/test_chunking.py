@@ -11,18 +11,11 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from judge.alignment import aligned
-from judge.chunking import (
-    LEAST,
-    POLICIES,
-    Chunks,
-    Cut,
-    Fitted,
-    HeadTail,
-    fit_context,
-    load_policy,
-)
+from judge.chunking import fit_context
 from judge.encoding import BattleText, EstimatingCounter, TokenCounter, TokenizerCounter
 from judge.errors import ArenaJudgeError
+from judge.fitted import Cut, Fitted
+from judge.policies import LEAST, POLICIES, Chunks, HeadTail, load_policy
 from judge.shortening import shares, shorten
 
 tokenizers = pytest.importorskip("tokenizers")
