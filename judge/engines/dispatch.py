@@ -25,7 +25,6 @@ from judge.engines.settings import EndpointSettings
 from judge.engines.transport import Answer, Broken, Key, Transport, Unreachable, plain_name
 from judge.errors import ArenaJudgeError
 
-_LINGER = 0.01  # seconds that answered calls gather before they are handed over together
 _HANDED = 256  # so many are handed over at once
 _TRIES_OF_FORMAT = 3  # server errors after which a schema is suspected of causing them
 
@@ -101,6 +100,8 @@ class Dispatcher:
         statistics: counted up.
         notes: added to.
         deliver: takes batches of replies; must not block.
+        linger: seconds that replies gather before they are handed over together; with 0 each is
+            handed over at once.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Dispatcher:
         statistics: Statistics,
         notes: list[str],
         deliver: Deliver,
+        linger: float = 0.0,
     ) -> None:
         self._settings = settings
         self._transport = transport
@@ -118,6 +120,7 @@ class Dispatcher:
         self._statistics = statistics
         self._notes = notes
         self._deliver = deliver
+        self._linger = linger
         self._loop = asyncio.get_running_loop()
         self._pool = Pool(settings.base_urls, settings.concurrency)
         self._draws = random.Random(settings.seed)
@@ -166,10 +169,10 @@ class Dispatcher:
         self._statistics.count(reply)
         run = job.run
         run.answered.append((job, reply))
-        if len(run.answered) >= _HANDED:
+        if not self._linger or len(run.answered) >= _HANDED:
             self._hand_over(run)
         elif run.handover is None:
-            run.handover = self._loop.call_later(_LINGER, self._hand_over, run)
+            run.handover = self._loop.call_later(self._linger, self._hand_over, run)
 
     def _fail(self, job: Job, error: str) -> None:
         self._finish(job, Reply.failed(self._key.scrubbed(error)))

@@ -2,7 +2,8 @@
 
 Three threads share the work. The user's takes requests from its iterable, looks them up in the
 ledger and uses the replies. One has the event loop, on which `judge.engines.dispatch` sends calls.
-One writes replies to the ledger, in batches, before the user sees them: what was seen is kept.
+One (`judge.engines.keeping`) writes replies to the ledger before the user sees them: what was seen
+is kept.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Coroutine, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from queue import Empty
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 from judge.engines.base import Engine, Estimate, Reply, Request, Usage
 from judge.engines.dispatch import Dispatcher, Job, Run
+from judge.engines.keeping import Keeper
 from judge.engines.ledger import Ledger
 from judge.engines.pricing import Counter, Price, load_prices, prompt_tokens
 from judge.engines.settings import EndpointSettings
@@ -28,6 +30,7 @@ from judge.errors import ArenaJudgeError
 Result = TypeVar("Result")
 
 _TOGETHER = 256  # requests looked up in the ledger at once
+_LINGER = 0.01  # seconds that replies gather before they are handed over, where nothing keeps them
 _GATHER_SECONDS = 0.01  # a slow source does not hold up what it has given already
 _GLANCE_SECONDS = 1.0  # how often a waiting user's thread looks whether the engine was closed
 
@@ -62,7 +65,7 @@ class EndpointEngine(Engine):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._dispatcher: Dispatcher | None = None
-        self._writer: ThreadPoolExecutor | None = None
+        self._keeper: Keeper | None = None
         self._closed = False
 
     def answer(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
@@ -106,11 +109,11 @@ class EndpointEngine(Engine):
                 return
             assert self._dispatcher is not None
             assert self._thread is not None
-            assert self._writer is not None
             _wait(self._dispatcher.close(), loop)
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
-            self._writer.shutdown()
+            if self._keeper is not None:
+                self._keeper.close()
 
     # The user's thread.
 
@@ -212,10 +215,11 @@ class EndpointEngine(Engine):
             loop.create_task(dispatcher.cancel(run))
             return
         with self._starting:
-            if self._closed or self._writer is None:
+            if self._closed:
                 return
             _wait(dispatcher.cancel(run), loop)
-            self._writer.submit(int).result()  # after what was handed to it before
+            if self._keeper is not None:
+                self._keeper.flush()
 
     # The other two threads.
 
@@ -235,7 +239,8 @@ class EndpointEngine(Engine):
                 except BaseException:
                     loop.call_soon_threadsafe(loop.stop)
                     raise
-                self._writer = ThreadPoolExecutor(1, "arena-judge-ledger")
+                if self._ledger is not None:
+                    self._keeper = Keeper(self._ledger)
                 self._loop = loop
             return self._loop, self._dispatcher
 
@@ -248,23 +253,15 @@ class EndpointEngine(Engine):
             self.statistics,
             self.notes,
             self._deliver,
+            _LINGER if self._ledger is None else 0.0,
         )
 
-    def _deliver(self, run: Run, batch: list[tuple[Job, Reply]] | Exception) -> None:
+    def _deliver(self, run: Run, answered: list[tuple[Job, Reply]] | Exception) -> None:
         """Hands replies to the user's thread, by way of the ledger. Called on the loop."""
-        if self._ledger is None:
-            run.output.put(batch)
-        elif self._writer is not None:
-            self._writer.submit(self._keep, self._ledger, run, batch)
-
-    def _keep(self, ledger: Ledger, run: Run, batch: list[tuple[Job, Reply]] | Exception) -> None:
-        if not isinstance(batch, Exception):
-            try:
-                ledger.put_many((job.key, job.model, reply) for job, reply in batch)
-            except Exception as error:
-                run.output.put(error)
-                return
-        run.output.put(batch)
+        if self._keeper is None:
+            run.output.put(answered)
+        else:
+            self._keeper.take(run, answered)
 
 
 def _gather(source: Iterator[tuple[int, Request]], most: int) -> list[tuple[int, Request]]:
