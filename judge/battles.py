@@ -10,6 +10,7 @@ A battle table is a pandas DataFrame with a row a battle:
 - `model_a`, `model_b`: str or None, where the file has them.
 - `label_a`, `label_b`, `label_tie`: float64, rows summing to 1, NaN where nobody said who won;
   where the file has labels. They take the place of the file's own label columns.
+- `votes_a`, `votes_b`, `votes_tie`: float64, how many people chose each, where the file has that.
 - Every other column of the file under its own name: text in CSV, else what the file holds.
 
 The index is the row's number in the file, from 0. `judge.rows` knows the file formats,
@@ -30,7 +31,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from judge.errors import InputError
-from judge.labelling import LABEL_COLUMNS, LABELS, read_labels
+from judge.labelling import LABEL_COLUMNS, LABELS, VOTES, read_labels, read_votes
 from judge.rows import CHUNK_CHARACTERS, Cells, Rows, as_text, stream_rows
 from judge.sources import source_name
 from judge.turns import RESPONSES, TEXTS, json_columns, read_turns
@@ -40,14 +41,15 @@ MODELS = ("model_a", "model_b")
 
 # Enough cells to tell what a column holds; battles are not looked at before so many are read.
 _SAMPLE_ROWS = 1024
-_SIDES = (RESPONSES, MODELS, LABELS[:2])
+_SIDES = (RESPONSES, MODELS, LABELS[:2], VOTES[:2])
+_NUMBERS = frozenset((*LABELS, *VOTES))
 
 
 def read_battles(source: str | Path, *, labels: bool = True) -> pd.DataFrame:
     """All battles of a file as one table; see `iter_battles`."""
     tables = list(iter_battles(source, labels=labels))
     battles = pd.concat(tables)
-    for name in battles.columns.difference([*tables[0].columns, *LABELS]):
+    for name in battles.columns.difference([*tables[0].columns, *_NUMBERS]):
         # JSON lines that name a field late: the rows before have none, which pandas calls NaN.
         battles[name] = battles[name].where(battles[name].notna(), None)
     return battles
@@ -133,6 +135,9 @@ def _table(rows: Rows, first: int, are_json: Mapping[str, bool], labelled: bool)
     found = read_labels(rows) if labelled else None
     if found is not None:
         columns |= dict(zip(LABELS, found.T, strict=True))
+    votes = read_votes(rows) if labelled else None
+    if votes is not None:
+        columns |= dict(zip(VOTES, votes.T, strict=True))
     for name, cells in rows.columns.items():
         if name not in columns and name not in LABEL_COLUMNS:
             columns[name] = cells
@@ -140,7 +145,7 @@ def _table(rows: Rows, first: int, are_json: Mapping[str, bool], labelled: bool)
     # Objects stay as they are: what pandas would make of them may differ from chunk to chunk.
     return pd.DataFrame(
         {
-            name: pd.Series(cells, index, dtype=np.float64 if name in LABELS else object)
+            name: pd.Series(cells, index, dtype=np.float64 if name in _NUMBERS else object)
             for name, cells in columns.items()
         }
     )

@@ -54,8 +54,9 @@ def read_labels(rows: Rows) -> Floats | None:
         for columns in (LABELS, PROBABILITIES)
         if _has(rows, columns)
     ]
-    if _has(rows, VOTES):
-        found.append(_shares(rows))
+    votes = read_votes(rows)
+    if votes is not None:
+        found.append(_shares(votes))
     if WINNER in rows.columns:
         found.append(_winners(rows))
     if not found:
@@ -64,6 +65,20 @@ def read_labels(rows: Rows) -> Floats | None:
     for other in found[1:]:
         labels = np.where(np.isnan(labels), other, labels)
     return labels
+
+
+def read_votes(rows: Rows) -> Floats | None:
+    """The (N, 3) numbers of people who chose A, B and tie, NaN rows where that is not said; None if
+    the table has no such columns.
+
+    Raises:
+        InputError: for what is no number of votes, or a column that lacks its companions.
+    """
+    if not _has(rows, VOTES):
+        return None
+    votes = _numbers(rows, VOTES)
+    _refuse(rows, VOTES, votes, (votes < 0) | np.isinf(votes), "is not a number of votes")
+    return votes
 
 
 def read_probabilities(rows: Rows, columns: Sequence[str], *, tolerance: float) -> Floats:
@@ -104,10 +119,8 @@ def _has(rows: Rows, columns: Sequence[str]) -> bool:
     return not missing
 
 
-def _shares(rows: Rows) -> Floats:
+def _shares(votes: Floats) -> Floats:
     """Of the voters; NaN where nobody voted."""
-    votes = _numbers(rows, VOTES)
-    _refuse(rows, VOTES, votes, (votes < 0) | np.isinf(votes), "is not a number of votes")
     total = votes.sum(axis=1, keepdims=True)
     shares: Floats = votes / np.where(total > 0, total, np.nan)
     return shares

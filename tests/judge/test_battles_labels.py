@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from judge.battles import labels, read_battles
+from judge.battles import labels, read_battles, swap
 from judge.errors import InputError
+from judge.labelling import VOTES
 
 A, B, TIE, NONE = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [np.nan] * 3
 
@@ -32,7 +33,7 @@ def _csv(folder: Path, text: str) -> Path:
 def _labels(folder: Path, header: str, *rows: str) -> list[list[float]] | None:
     text = "".join(f"q,a,b,{row}\n" for row in rows)
     battles = read_battles(_csv(folder, f"prompt,response_a,response_b,{header}\n{text}"))
-    assert set(header.split(",")).isdisjoint(battles.columns)
+    assert (set(header.split(",")) - set(VOTES)).isdisjoint(battles.columns)
     found = labels(battles)
     return None if found is None else found.tolist()
 
@@ -61,6 +62,14 @@ def test_labels_as_words(tmp_path: Path) -> None:
 def test_labels_as_votes(tmp_path: Path) -> None:
     found = _labels(tmp_path, "votes_a,votes_b,votes_tie,winner", "3,1,0,b", "0,0,0,b", "0,0,0,")
     _same(found, [0.75, 0.25, 0.0], B, NONE)
+
+
+def test_how_many_voted_is_kept_and_swaps(tmp_path: Path) -> None:
+    header = "prompt,response_a,response_b,votes_a,votes_b,votes_tie"
+    battles = read_battles(_csv(tmp_path, f"{header}\nq,a,b,3,1,0\nq,a,b,,,\n"))
+    _same(battles[list(VOTES)].to_numpy().tolist(), [3, 1, 0], NONE)
+    assert swap(battles)[list(VOTES)].iloc[0].tolist() == [1, 3, 0]
+    assert set(VOTES).isdisjoint(read_battles(tmp_path / "battles.csv", labels=False).columns)
 
 
 def test_the_first_label_that_says_something_counts(tmp_path: Path) -> None:
