@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": ("judge.cli.compare:compare", "Compare judges and prediction files on labels."),
     "fit": ("judge.cli.fit:fit", "Learn from labels how to count a judge's votes."),
     "import": ("judge.cli.import_judgments:import_judgments", "Read other tools' judgments."),
+    "serve": ("judge.cli.serve:serve", "Judge battles over HTTP."),
     "export": ("judge.cli.export:export", "Convert and filter ballots."),
 }
 INTERRUPTED = 130

@@ -196,7 +196,7 @@ class PromptedJudge(Judge):
         self.tick: Callable[[int], None] | None = None
         self._counter = counter
         self._also_close = tuple(also_close)
-        self._said: list[pd.DataFrame] = []
+        self._said: deque[pd.DataFrame] = deque()
         self._battles = 0
         self._budget: int | None = None
         self._turn = Lock()
@@ -254,8 +254,13 @@ class PromptedJudge(Judge):
         """How far the judge kept its word over everything it has judged so far."""
         from judge.consistency import report_consistency
 
-        said = self._said or [_slim(self._table([]), 0)]
+        said = list(self._said) or [_slim(self._table([]), 0)]
         return report_consistency(pd.concat(said, ignore_index=True))
+
+    def remember(self, tables: int) -> None:
+        """Has `consistency` speak of the last so many tables only: whoever judges without end has
+        no room for all of them."""
+        self._said = deque(self._said, maxlen=tables)
 
     def close(self) -> None:
         """Ends the engine and what came with it."""
