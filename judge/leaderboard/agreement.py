@@ -1,0 +1,209 @@
+"""Two boards of the same models held against each other: a judge's and the labels', or a plain one
+and one with style held constant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from judge.errors import ArenaJudgeError
+from judge.leaderboard.board import Leaderboard
+
+Floats = npt.NDArray[np.float64]
+
+_QUANTILES = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One model on two boards.
+
+    Attributes:
+        model: its name.
+        score, rank: on the first board; `other_score` and `other_rank` on the second.
+        difference: first less second, with its paired 95 % interval `low` to `high`, NaN where the
+            boards were not resampled alike.
+    """
+
+    model: str
+    score: float
+    other_score: float
+    difference: float
+    low: float
+    high: float
+    rank: int
+    other_rank: int
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Two models that both boards put in order beyond doubt, each the other way round.
+
+    Attributes:
+        better, worse: by the second board, the labels'.
+        gap: their difference in score there; `judge_gap`, negative, on the first board.
+    """
+
+    better: str
+    worse: str
+    gap: float
+    judge_gap: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a judge's board agrees with the labels', over the models of the largest island.
+
+    Attributes:
+        judge, labels: the boards' names.
+        models, battles: how many both are about.
+        kendall, spearman: tau-b and rho of the scores, each with its 95 % interval.
+        spread: the standard deviation of the judge's scores over that of the labels'; below 1 the
+            judge sees the models nearer together than people do.
+        pairs: pairs of models; `opposed` of them stand in opposite order.
+        told_apart: pairs that the labels tell apart beyond doubt; `confirmed` of them the judge
+            tells apart as well, in the same order.
+        swaps: those where both are beyond doubt and opposed, widest gaps first.
+        shifts: each model on both boards, in the judge's order.
+    """
+
+    judge: str
+    labels: str
+    models: int
+    battles: int
+    kendall: float
+    kendall_low: float
+    kendall_high: float
+    spearman: float
+    spearman_low: float
+    spearman_high: float
+    spread: float
+    pairs: int
+    opposed: int
+    told_apart: int
+    confirmed: int
+    swaps: tuple[Swap, ...]
+    shifts: tuple[Shift, ...]
+
+
+def shifts(board: Leaderboard, other: Leaderboard) -> tuple[Shift, ...]:
+    """Each model's score on a board less that on another, in the order of the first."""
+    place = _places(board, other)
+    low, high = np.full((2, len(place)), np.nan)
+    if _alike(board, other):
+        paired = board.samples - other.samples[:, place]
+        low, high = np.quantile(paired, _QUANTILES, axis=0)
+    return tuple(
+        Shift(
+            model=model,
+            score=float(board.scores[k]),
+            other_score=float(other.scores[at]),
+            difference=float(board.scores[k] - other.scores[at]),
+            low=float(low[k]),
+            high=float(high[k]),
+            rank=int(board.ranks[k]),
+            other_rank=int(other.ranks[at]),
+        )
+        for k, (model, at) in enumerate(zip(board.models, place.tolist(), strict=True))
+    )
+
+
+def compare_boards(judge: Leaderboard, labels: Leaderboard) -> Agreement:
+    """Holds a judge's board against the labels' on the same battles (see `rank_models`).
+
+    Intervals come from the rounds in which both boards were resampled alike. A round's boards have
+    the noise of one more sample, so they agree less than the boards do; the basic bootstrap
+    (Davison and Hinkley 1997, section 5.2), which turns the quantiles about the estimate, takes
+    that into account.
+
+    Raises:
+        ArenaJudgeError: the boards are not about the same models.
+    """
+    place = _places(judge, labels)
+    main = judge.islands == 1
+    there = place[main]
+    own, theirs = judge.scores[main], labels.scores[there]
+    ahead = np.round(own[:, None] - own, 6)
+    gap = np.round(theirs[:, None] - theirs, 6)
+    better, sure = judge.better[np.ix_(main, main)], labels.better[np.ix_(there, there)]
+    names = [name for name, kept in zip(judge.models, main.tolist(), strict=True) if kept]
+    alike = _alike(judge, labels)
+    rounds = (judge.samples[:, main], labels.samples[:, there]) if alike else None
+    kendall = _correlated(_kendall, own, theirs, rounds)
+    spearman = _correlated(_spearman, own, theirs, rounds)
+    swapped = np.argwhere(sure & better.T)
+    widest = np.argsort([-gap[i, j] for i, j in swapped], kind="stable")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = float(np.std(own) / np.std(theirs))
+    return Agreement(
+        judge=judge.name,
+        labels=labels.name,
+        models=len(own),
+        battles=int(labels.battles[np.ix_(there, there)].sum()) // 2,
+        kendall=kendall[0],
+        kendall_low=kendall[1],
+        kendall_high=kendall[2],
+        spearman=spearman[0],
+        spearman_low=spearman[1],
+        spearman_high=spearman[2],
+        spread=spread,
+        pairs=len(own) * (len(own) - 1) // 2,
+        opposed=int((ahead * gap < 0).sum()) // 2,
+        told_apart=int(sure.sum()),
+        confirmed=int((sure & better).sum()),
+        swaps=tuple(
+            Swap(names[i], names[j], float(gap[i, j]), float(ahead[i, j]))
+            for i, j in swapped[widest].tolist()
+        ),
+        shifts=shifts(judge, labels),
+    )
+
+
+def _places(board: Leaderboard, other: Leaderboard) -> npt.NDArray[np.int64]:
+    """(M,) where the board's models stand on the other."""
+    at = {model: place for place, model in enumerate(other.models)}
+    if set(at) != set(board.models):
+        raise ArenaJudgeError(
+            f"the boards of {board.name} and {other.name} are not about the same models; "
+            "make both from the battles that both judge"
+        )
+    return np.array([at[model] for model in board.models], dtype=np.int64)
+
+
+def _alike(board: Leaderboard, other: Leaderboard) -> bool:
+    """Whether a round of one board drew the prompts that it drew for the other."""
+    drawn = (board.samples.shape, board.seed) == (other.samples.shape, other.seed)
+    return drawn and len(board.samples) > 0
+
+
+def _correlated(
+    measure: Callable[[Floats, Floats], float],
+    own: Floats,
+    theirs: Floats,
+    rounds: tuple[Floats, Floats] | None,
+) -> tuple[float, float, float]:
+    """A correlation with its interval, NaN where it has none."""
+    value = measure(own, theirs)
+    if rounds is None or np.isnan(value):
+        return value, float("nan"), float("nan")
+    drawn = np.array([measure(a, b) for a, b in zip(*rounds, strict=True)])
+    low, high = np.quantile(drawn[~np.isnan(drawn)], _QUANTILES)
+    return value, float(max(2 * value - high, -1.0)), float(min(2 * value - low, 1.0))
+
+
+def _kendall(own: Floats, theirs: Floats) -> float:
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(np.round(own, 6), np.round(theirs, 6)).statistic)
+
+
+def _spearman(own: Floats, theirs: Floats) -> float:
+    from scipy.stats import rankdata
+
+    a, b = rankdata(np.round(own, 6)), rankdata(np.round(theirs, 6))
+    a, b = a - a.mean(), b - b.mean()
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / size if size else float("nan")

@@ -1,0 +1,262 @@
+"""Strengths of models from who met whom and what each won: Bradley-Terry, also beside covariates.
+
+P(first wins) = 1 / (1 + exp(-(s_first - s_second + x . effects))), a tie counting as half a win for
+each (Bradley and Terry 1952; Chiang et al. 2024 for boards of language models). A label or a
+judge's probabilities are a share of the battle won, so soft outcomes need nothing of their own.
+
+Every model also draws `prior` battles against a model of average strength. One such battle is
+Jeffreys' prior for a single proportion: it keeps finite what only ever won or lost, and weighs
+nothing beside a hundred real battles.
+
+The plain fit is evalica's. Newton's method takes the last steps, and does what evalica does not:
+covariates, resampled clusters from a warm start, and the curvature that standard errors need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from judge.errors import ArenaJudgeError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_STEPS = 100
+_TOLERANCE = 1e-9
+# Resampled fits are only read as quantiles: this many nats are 0.002 on the board.
+_ROUGH = 1e-5
+# Longer steps than this, in nats, may overshoot, and are checked.
+_SAFE_STEP = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Meetings:
+    """N battles between models, as numbers.
+
+    Attributes:
+        first, second: (N,) which models met, from 0; never one model with itself.
+        share: (N,) what the first won of the battle: 1, 0, a tie 0.5, or between.
+        prompts: (N,) the number of the prompt, from 0 to `clusters` - 1.
+        style: (N, K) covariates, positive where they speak of the first; K may be 0.
+        models, clusters: how many there are; some may have no battle.
+    """
+
+    first: Ints
+    second: Ints
+    share: Floats
+    prompts: Ints
+    style: Floats
+    models: int
+    clusters: int
+
+    def weighed(self) -> Weighed:
+        """All battles once, as rows to fit: battles themselves where they have covariates, else
+        the pairs of models that met."""
+        if self.style.shape[1]:
+            rows, place = self, np.arange(len(self.first))
+            share = self.share
+        else:
+            low, high = np.minimum(self.first, self.second), np.maximum(self.first, self.second)
+            pairs, place = np.unique(low * self.models + high, return_inverse=True)
+            first, second = np.divmod(pairs, self.models)
+            rows = replace(self, first=first, second=second, style=np.zeros((len(pairs), 0)))
+            share = np.where(self.first == low, self.share, 1.0 - self.share)
+        return Weighed(rows, place.astype(np.int64), share, self.prompts)
+
+
+@dataclass(frozen=True, eq=False)
+class Weighed:
+    """Rows to fit (`rows`: who met whom, and covariates), and which row each battle belongs to.
+
+    Attributes:
+        place: (N,) each battle's row.
+        share: (N,) what the row's first model won of it.
+        prompts: (N,) each battle's prompt.
+    """
+
+    rows: Meetings
+    place: Ints
+    share: Floats
+    prompts: Ints
+
+    def totals(self, times: Floats | None = None) -> tuple[Floats, Floats]:
+        """(rows,) battles, and those won by the first, each prompt counted `times`, (clusters,)."""
+        weight = np.ones(len(self.place)) if times is None else times[self.prompts]
+        size = len(self.rows.first)
+        battles = np.bincount(self.place, weight, size).astype(np.float64)
+        return battles, np.bincount(self.place, weight * self.share, size).astype(np.float64)
+
+
+def fit(meetings: Meetings, prior: float) -> Floats:
+    """(models + K,) strengths and effects, in nats; the average model's strength is 0."""
+    weighed = meetings.weighed()
+    battles, won = weighed.totals()
+    start = np.zeros(meetings.models + meetings.style.shape[1])
+    start[: meetings.models] = _evalica(weighed.rows, battles, won, prior)
+    return _climb(Target(weighed.rows, battles, won, prior), start, _TOLERANCE)
+
+
+def resampled(
+    meetings: Meetings, fitted: Floats, prior: float, rounds: int, seed: int
+) -> Iterator[Floats]:
+    """(models + K,) strengths and effects of each round of a bootstrap that draws as many prompts
+    as there are, with replacement. The draws depend on `clusters` and the seed alone, so that two
+    sets of battles about the same prompts are resampled alike and may be compared in pairs."""
+    weighed = meetings.weighed()
+    inverse = _inverse(Target(weighed.rows, *weighed.totals(), prior), fitted)
+    generator = np.random.default_rng(seed)
+    for _ in range(rounds):
+        drawn = generator.integers(meetings.clusters, size=meetings.clusters)
+        times = np.bincount(drawn, minlength=meetings.clusters).astype(np.float64)
+        target = Target(weighed.rows, *weighed.totals(times), prior)
+        yield _climb(target, fitted, _ROUGH, inverse)
+
+
+def covariance(meetings: Meetings, fitted: Floats, prior: float) -> Floats:
+    """(models + K, models + K) of the estimates, by the sandwich formula with battles about one
+    prompt taken together (Liang and Zeger 1986), times G / (G - 1) for G prompts."""
+    from scipy.sparse import csr_matrix
+
+    weighed = meetings.weighed()
+    bread = _inverse(Target(weighed.rows, *weighed.totals(), prior), fitted)
+    rest = meetings.share - _expit(_logits(meetings, fitted))
+    battles, effects = meetings.style.shape
+    columns = [meetings.first, meetings.second]
+    values = [rest, -rest]
+    for k in range(effects):
+        columns.append(np.full(battles, meetings.models + k))
+        values.append(rest * meetings.style[:, k])
+    at = np.tile(meetings.prompts, 2 + effects)
+    shape = (meetings.clusters, len(fitted))
+    by_prompt = csr_matrix((np.concatenate(values), (at, np.concatenate(columns))), shape=shape)
+    meat = np.asarray((by_prompt.T @ by_prompt).todense())
+    groups = len(np.unique(meetings.prompts))
+    return np.asarray(bread @ meat @ bread * (groups / max(groups - 1, 1)))
+
+
+def _evalica(rows: Meetings, battles: Floats, won: Floats, prior: float) -> Floats:
+    """(models,) log strengths by evalica, the average model being one more that all have met."""
+    try:
+        import evalica
+    except ImportError:
+        raise ArenaJudgeError(
+            "a leaderboard needs evalica; pip install 'arena-judge[leaderboard]'"
+        ) from None
+    import pandas as pd
+
+    models, size = np.arange(rows.models), len(rows.first)
+    average = np.full(rows.models, rows.models)
+    winners = [evalica.Winner.X] * size + [evalica.Winner.Y] * size
+    result = evalica.bradley_terry(
+        np.concatenate([rows.first, rows.first, models]).tolist(),
+        np.concatenate([rows.second, rows.second, average]).tolist(),
+        winners + [evalica.Winner.Draw] * rows.models,
+        index=pd.RangeIndex(rows.models + 1),
+        weights=np.concatenate([won, battles - won, np.full(rows.models, prior)]).tolist(),
+        tolerance=1e-8,
+        limit=1000,
+    )
+    found = result.scores.sort_index().to_numpy(dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(found[:-1] / found[-1])
+    # Far apart, strengths leave the range that their ratios can be taken in; Newton starts nearer.
+    return np.asarray(np.clip(np.nan_to_num(logs), -10.0, 10.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a fit maximises: the log-likelihood of rows, each `battles` times, of which the first
+    model `won` so many, and the prior's."""
+
+    rows: Meetings
+    battles: Floats
+    won: Floats
+    prior: float
+
+
+def _climb(
+    target: Target, start: Floats, tolerance: float, inverse: Floats | None = None
+) -> Floats:
+    """The maximum, which is one alone: the target is strictly concave.
+
+    Newton's method, but the curvature's inverse is taken anew only where steps with the old one
+    stop halving: from a good start, that of another round will do, and a round needs no inverse.
+    """
+    at, before = start, np.inf
+    for _ in range(_STEPS):
+        if inverse is None:
+            inverse = _inverse(target, at)
+        step = inverse @ _gradient(target, at)
+        longest = float(np.abs(step).max())
+        if longest > _SAFE_STEP:
+            here = _value(target, at)
+            while longest > _SAFE_STEP and not _value(target, at + step) >= here:
+                step, longest = step / 2, longest / 2
+        at = at + step
+        if longest < tolerance:
+            break
+        if longest > min(before / 2, _SAFE_STEP):
+            inverse = None
+        before = longest
+    return at
+
+
+def _logits(rows: Meetings, parameters: Floats) -> Floats:
+    strengths, effects = parameters[: rows.models], parameters[rows.models :]
+    logits = strengths[rows.first] - strengths[rows.second]
+    return np.asarray(logits + rows.style @ effects if len(effects) else logits)
+
+
+def _expit(logits: Floats) -> Floats:
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits))  # without overflow at either end
+
+
+def _value(target: Target, parameters: Floats) -> float:
+    models = target.rows.models
+    logits = _logits(target.rows, parameters)
+    strengths, effects = parameters[:models], parameters[models:]
+    likelihood = target.won @ logits - target.battles @ np.logaddexp(0.0, logits)
+    drawn = (0.5 * strengths - np.logaddexp(0.0, strengths)).sum()
+    return float(likelihood + target.prior * (drawn - 0.5 * effects @ effects))
+
+
+def _gradient(target: Target, parameters: Floats) -> Floats:
+    """(models + K,)
+
+    An effect has a normal prior worth `prior` battles: it is the log-odds of one standard deviation
+    of a covariate, and finite even where that covariate alone decides every battle.
+    """
+    rows, models = target.rows, target.rows.models
+    rest = target.won - target.battles * _expit(_logits(rows, parameters))
+    gradient = np.empty(len(parameters))
+    gradient[:models] = np.bincount(rows.first, rest, models)
+    gradient[:models] -= np.bincount(rows.second, rest, models)
+    gradient[:models] += target.prior * (0.5 - _expit(parameters[:models]))
+    gradient[models:] = rest @ rows.style - target.prior * parameters[models:]
+    return gradient
+
+
+def _inverse(target: Target, parameters: Floats) -> Floats:
+    """(models + K, models + K) the inverse of the negative second derivatives."""
+    rows, models, style = target.rows, target.rows.models, target.rows.style
+    p, average = _expit(_logits(rows, parameters)), _expit(parameters[:models])
+    weight = target.battles * p * (1.0 - p)
+    met = np.bincount(rows.first * models + rows.second, weight, models * models)
+    met = met.reshape(models, models)
+    met = met + met.T
+    curvature = np.zeros((len(parameters), len(parameters)))
+    curvature[:models, :models] = -met
+    own = met.sum(axis=1) + target.prior * average * (1.0 - average)
+    curvature[np.arange(models), np.arange(models)] += own
+    weighted = style * weight[:, None]
+    for k in range(style.shape[1]):
+        column = np.bincount(rows.first, weighted[:, k], models)
+        column -= np.bincount(rows.second, weighted[:, k], models)
+        curvature[:models, models + k] = curvature[models + k, :models] = column
+    prior = target.prior * np.eye(style.shape[1])
+    curvature[models:, models:] = style.T @ weighted + prior
+    return np.asarray(np.linalg.inv(curvature))
