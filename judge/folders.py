@@ -16,7 +16,7 @@ MARK = "judge.yaml"
 
 def folder_target(name: str, *, force: bool = False) -> Path:
     """Where a judge folder may be written: where nothing is, an empty folder, or an earlier judge;
-    another folder only under `force`, and a file never.
+    another folder only under `force`, and a file never. Folders above it are made when it is.
 
     Raises:
         InputError: the path is no place for a judge.
@@ -24,8 +24,9 @@ def folder_target(name: str, *, force: bool = False) -> Path:
     path = Path(name)
     if path.exists() and not path.is_dir():
         raise InputError("is a file", file=name, mend="name a folder")
-    if not path.absolute().parent.is_dir():
-        raise InputError("cannot be written, its folder is not there", file=name, mend="make it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"cannot be written, {above} is a file", file=name, mend="name a folder")
     if path.is_dir() and any(path.iterdir()) and not (path / MARK).is_file() and not force:
         mend = "choose another folder, or add --force"
         raise InputError("is there already and is no judge", file=name, mend=mend)
@@ -41,7 +42,7 @@ def written_folder(path: Path) -> Iterator[Path]:
     old = draft.with_suffix(".old")
     try:
         with explained(path):
-            draft.mkdir()
+            draft.mkdir(parents=True)
         yield draft
         with explained(path):
             if target.exists():

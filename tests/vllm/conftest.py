@@ -51,6 +51,7 @@ def _environment() -> Iterator[None]:
         patch.setenv("DO_NOT_TRACK", "1")
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         patch.setenv("VLLM_HOST_IP", "127.0.0.1")
+        patch.setenv("TORCHDYNAMO_DISABLE", "1")  # on a CPU it compiles for seconds, for nothing
         yield
 
 

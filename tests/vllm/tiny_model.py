@@ -33,12 +33,17 @@ TEMPLATE = (
     "{{ '<|' + message['role'] + '|>' + message['content'] + eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+# What a ballot is written with. The model is bolder about these than about the rest: now and then a
+# vote is what it would have said anyhow, and what it quotes comes to an end.
+BALLOT = ('"', "A", "B", "AB", "NA", "N")
+BOLDNESS = 3.0
 VOCABULARY = 640
 HIDDEN = 64
 RANK = 8
 
 
-def write_tokenizer(folder: Path, texts: list[str], vocabulary: int) -> None:
+def write_tokenizer(folder: Path, texts: list[str], vocabulary: int) -> list[int]:
+    """Writes it, and gives the tokens of a ballot."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -63,6 +68,7 @@ def write_tokenizer(folder: Path, texts: list[str], vocabulary: int) -> None:
         "chat_template": TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1))
+    return [found for word in BALLOT if (found := tokenizer.token_to_id(word)) is not None]
 
 
 def write_model(
@@ -84,7 +90,7 @@ def write_model(
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(folder, texts or [TEXT], vocabulary)
+    ballot = write_tokenizer(folder, texts or [TEXT], vocabulary)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -101,7 +107,10 @@ def write_model(
         eos_token_id=1,
         pad_token_id=1,
     )
-    LlamaForCausalLM(config).to(torch.float32).save_pretrained(folder)
+    model = LlamaForCausalLM(config).to(torch.float32)
+    with torch.no_grad():
+        model.lm_head.weight[ballot] *= BOLDNESS
+    model.save_pretrained(folder)
 
 
 def write_adapter(folder: Path, model: Path) -> None:

@@ -133,6 +133,13 @@ def test_a_folder_appears_whole_or_not_at_all(
     assert not list(Path().glob(".arena-judge-*"))
 
 
+def test_folders_above_the_judge_are_made(run: Run, ballots: str) -> None:
+    result = run("fit", "battles.csv", "--ballots", ballots, "-o", "judges/new/mine")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in Path("judges").rglob("*.yaml")) == ["judge.yaml"]
+    assert [path.name for path in Path("judges/new").iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -140,7 +147,7 @@ def test_a_folder_appears_whole_or_not_at_all(
         (["-o", "mine"], "give either --judge or --ballots"),
         (["-o", "mine", "--judge", "x", "--ballots", "y"], "give either --judge or --ballots"),
         (["-o", "battles.csv", "--ballots", "ballots.parquet"], "battles.csv: is a file"),
-        (["-o", "a/b", "--ballots", "ballots.parquet"], "its folder is not there"),
+        (["-o", "battles.csv/a/b", "--ballots", "ballots.parquet"], "battles.csv is a file"),
         (["-o", "full", "--ballots", "ballots.parquet"], "is there already and is no judge"),
         (["-o", "mine", "--ballots", "nothing.csv"], "nothing.csv: there is no such file"),
         (["-o", "mine", "--ballots", "full"], "is a folder without ballots"),
