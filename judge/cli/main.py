@@ -24,6 +24,7 @@ COMMANDS = {
     "import": ("judge.cli.import_judgments:import_judgments", "Read other tools' judgments."),
     "serve": ("judge.cli.serve:serve", "Judge battles over HTTP."),
     "export": ("judge.cli.export:export", "Convert and filter ballots."),
+    "view": ("judge.cli.view:view", "Browse battles in a web browser, and label them."),
 }
 INTERRUPTED = 130
 
