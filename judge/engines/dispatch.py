@@ -293,6 +293,10 @@ class Dispatcher:
             except wire.Garbled as error:
                 self._fault(job, server, str(error))
             else:
+                if not server.dialect(job.model).proven and (
+                    other := wire.another_model(answer.data, job.model)
+                ):
+                    self._note(f"{server.name} answers as {other} when asked for {job.model}")
                 self._answered(job, server, features, reply, sent)
             return
         complaint = wire.read_complaint(answer.data, list(features))

@@ -221,6 +221,16 @@ def _logarithm(value: object) -> float:
     return number if -9999.0 < number <= 0.0 else (0.0 if number > 0.0 else -9999.0)
 
 
+def another_model(data: bytes, asked: str) -> str | None:
+    """The model that a reply says it is from, where it is not the one that was asked for, whose
+    name may have grown a date or a path: there are servers that answer to any name."""
+    named = decoded(data).get("model")
+    if not isinstance(named, str):
+        return None
+    own, other = (re.sub(r"\W", "", name.lower().rpartition("/")[2]) for name in (asked, named))
+    return None if own in other or other in own else one_line(named, 80)
+
+
 def ignored(reply: Reply, parameters: Parameters, features: Mapping[str, Any]) -> list[str]:
     """Features that were sent and had, as far as can be seen, no effect on the first reply."""
     found = []
