@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 BUDGET = "budget"
 """The error of a reply to a request that was not sent because the money was spent."""
@@ -62,8 +62,7 @@ class Request:
     prefix: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenChoice:
+class TokenChoice(NamedTuple):  # made by the hundred thousand, and a tuple is made in no time
     """A token of a reply, its log-probability, and those of the likeliest tokens in its place."""
 
     token: str
@@ -99,7 +98,7 @@ class Reply:
 
     text: str
     finish: str = "stop"
-    logprobs: tuple[TokenChoice, ...] | None = None
+    logprobs: Sequence[TokenChoice] | None = None
     usage: Usage = Usage()
     cost: float = 0.0
     seconds: float = 0.0
