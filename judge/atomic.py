@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from judge.drafts import draft_of
 from judge.errors import InputError
 
 STANDARD_STREAM = "-"
@@ -35,11 +35,10 @@ def written_whole(path: str | Path) -> Iterator[IO[bytes]]:
             _pass_on(draft, path)
         return
     target = Path(os.path.realpath(path))  # a link stays one
-    beside = target.with_name(f".arena-judge-{secrets.token_hex(8)}.part")
-    try:
+    with ExitStack() as stack:
         with explained(path):
             _check(target)
-            file = beside.open("xb")
+            beside, file = stack.enter_context(draft_of(target, lambda draft: draft.open("xb")))
         with file:
             yield file
             with explained(path):
@@ -48,9 +47,6 @@ def written_whole(path: str | Path) -> Iterator[IO[bytes]]:
             if target.exists():
                 shutil.copymode(target, beside)
             os.replace(beside, target)
-    finally:
-        with suppress(OSError):  # it has taken its place, or was never there
-            beside.unlink()
 
 
 def is_stream(path: str | Path) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from judge.atomic import explained
+from judge.drafts import draft_of, mend_replaced, replaced
 from judge.errors import InputError
 
 MARK = "judge.yaml"
@@ -38,22 +37,11 @@ def written_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill, which takes the place of `path` when the block ends well and goes
     when it does not."""
     target = path.resolve()
-    draft = target.with_name(f".arena-judge-{secrets.token_hex(8)}.part")
-    old = draft.with_suffix(".old")
-    try:
+    with ExitStack() as stack:
         with explained(path):
-            draft.mkdir(parents=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            mend_replaced(target)
+            draft, _ = stack.enter_context(draft_of(target, Path.mkdir))
         yield draft
         with explained(path):
-            if target.exists():
-                target.rename(old)
-            try:
-                draft.rename(target)
-            except OSError:
-                if old.exists():
-                    old.rename(target)
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
+            replaced(draft, target)

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from judge.atomic import explained, written_whole
 from judge.cli.console import fit, say
+from judge.drafts import remove_stale
 from judge.errors import ArenaJudgeError, InputError
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ class UnjudgedList:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._stack = ExitStack()
+        if path is not None:
+            remove_stale(path)  # this run may have nothing to list
         self._file: IO[bytes] | None = None
         self._count = 0
 
