@@ -8,107 +8,44 @@ prompts, not battles: two battles about one prompt tell less than two about two.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from judge.errors import ArenaJudgeError, InputError
-from judge.metrics import (
-    accuracy,
-    brier,
-    calibration_error,
-    checked,
-    class_prior,
-    log_loss_rows,
-)
+from judge.bootstrap import Means, Tallies, group_codes
+from judge.differences import Difference, Pair, differences, runs_together
+from judge.errors import ArenaJudgeError
+from judge.matching import Alignment, align
+from judge.measuring import Tallied, rank_correlation, score, tally
+from judge.metrics import checked, class_prior
+from judge.scores import Comparison, Effort, JudgeScore
+
+if TYPE_CHECKING:
+    from judge.consistency import Consistency
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 PRIOR = "class prior"
-_PROBA = ["winner_model_a", "winner_model_b", "winner_tie"]
-_QUANTILES = (0.025, 0.975)
-_BLOCK_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A judge's log loss less another's on the battles that all judges judged; negative is better.
+class Known:
+    """What is known of judges beyond their probabilities, by their names.
 
     Attributes:
-        value: mean difference in nats.
-        low, high: 95 % percentile interval of the paired bootstrap (NaN with a single prompt).
-        p_value: two-sided, the share of rounds on the other side of zero, twice.
+        orders: what their ballots say of them.
+        efforts: what a battle takes them.
     """
 
-    value: float
-    low: float
-    high: float
-    p_value: float
+    orders: Mapping[str, Consistency]
+    efforts: Mapping[str, Effort]
 
 
-@dataclass(frozen=True)
-class JudgeScore:
-    """One judge, measured on the labelled battles it judged.
-
-    Attributes:
-        name: the judge's name.
-        battles: labelled battles it judged; `unjudged` are those it left out.
-        log_loss: mean, in nats, with its 95 % interval `low` to `high`.
-        against_prior, against_best: paired differences; None for the row that is itself that one.
-    """
-
-    name: str
-    battles: int
-    unjudged: int
-    log_loss: float
-    low: float
-    high: float
-    accuracy: float
-    brier: float
-    calibration_error: float
-    against_prior: Difference | None
-    against_best: Difference | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Judges compared on the same labelled battles.
-
-    Attributes:
-        scores: the class prior first, then the judges, least log loss on the common battles first.
-        best: name of the judge with the least log loss on the common battles.
-        battles: labelled battles; `unlabelled` were left out.
-        common: battles that every judge judged, on which differences are taken.
-        prompts: groups the bootstrap resampled.
-        prior: the mean label, which the class prior predicts for every battle.
-        rounds, seed: of the bootstrap.
-    """
-
-    scores: tuple[JudgeScore, ...]
-    best: str
-    battles: int
-    unlabelled: int
-    common: int
-    prompts: int
-    prior: tuple[float, float, float]
-    rounds: int
-    seed: int
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a judge, differences spread over columns `against_prior`, `..._low`, ..."""
-        return pd.DataFrame([_flat(score) for score in self.scores])
-
-
-def _flat(score: JudgeScore) -> dict[str, object]:
-    row = asdict(score)
-    for name in ("against_prior", "against_best"):
-        difference = row.pop(name) or asdict(Difference(*[float("nan")] * 4))
-        row[name] = difference.pop("value")
-        row |= {f"{name}_{key}": value for key, value in difference.items()}
-    return row
+NOTHING = Known({}, {})
 
 
 def compare(
@@ -116,6 +53,8 @@ def compare(
     predictions: Mapping[str, npt.ArrayLike],
     *,
     groups: npt.ArrayLike | None = None,
+    length_difference: npt.ArrayLike | None = None,
+    known: Known = NOTHING,
     rounds: int = 2000,
     seed: int = 0,
 ) -> Comparison:
@@ -124,60 +63,68 @@ def compare(
     The class prior is fitted on these very labels: the best constant there is for them, so a judge
     that beats it has learnt something, and one that does not may still beat an honest constant.
 
+    Differences to the class prior are tested together, one a judge, and differences between judges
+    together, one a pair: which judge is best was seen in the same data, so those against the best
+    are picked from all.
+
     Args:
         labels: (N, 3) in the order A, B, tie; NaN rows are unlabelled and left out.
         predictions: a name and (N, 3) probabilities for each judge; NaN rows are unjudged.
         groups: (N,) values that are equal for battles about the same prompt; None takes every
             battle for a prompt of its own.
+        length_difference: (N,) how much longer response A is than B, in any measure; NaN where not
+            known.
+        known: what else there is to be told of the judges.
         rounds: bootstrap rounds.
-        seed: of the bootstrap; the same seed gives the same intervals.
+        seed: of the bootstrap, from 0; the same seed gives the same intervals.
 
     Raises:
-        ArenaJudgeError: shapes that do not fit, no labels, a judge that judged nothing, or no
-            battle that all judged.
+        ArenaJudgeError: shapes that do not fit, no labels, no judge that judged anything, or no
+            battle that all of those judged.
     """
     y, kept = _labelled(labels)
     if not predictions or PRIOR in predictions:
         raise ArenaJudgeError(f"compare needs judges, none of them called {PRIOR!r}")
-    if rounds < 1:
-        raise ArenaJudgeError(f"the bootstrap needs one round at least, not {rounds}")
-    codes = _group_codes(groups, kept)
+    longer = None if length_difference is None else _numbers(length_difference, kept)
+    tallies = Tallies(_codes(groups, kept))
     prior = class_prior(y)
     proba = {PRIOR: np.tile(prior, (len(y), 1))}
     proba |= {name: _judged(name, values, kept) for name, values in predictions.items()}
-    loss = np.column_stack([_losses(name, y, p) for name, p in proba.items()])
-    common = _complete(loss)
-    if not common.any():
-        counts = ", ".join(f"{n} {(~np.isnan(p[:, 0])).sum()}" for n, p in proba.items())
-        raise ArenaJudgeError(f"no battle was judged by all ({counts}); compare them apart")
-    means = loss[common].mean(axis=0)
-    best = 1 + int(np.argmin(means[1:]))
-    samples = _resample(_group_sums(loss, common, best, codes), rounds, seed)
-    names = list(proba)
-    order = [0, *(1 + np.argsort(means[1:], kind="stable"))]
-    scores = []
-    for k in order:
-        prior_gap, best_gap = float(means[k] - means[0]), float(means[k] - means[best])
-        against_prior = _difference(prior_gap, samples.against_prior[:, k]) if k != 0 else None
-        against_best = _difference(best_gap, samples.against_best[:, k]) if k != best else None
-        interval = _interval(samples.own[:, k])
-        scores.append(
-            _score(names[k], y, proba[names[k]], loss[:, k], interval, against_prior, against_best)
-        )
+    judged = {name: _complete(p) for name, p in proba.items()}
+    common = _common(judged)
+    tallied = {
+        name: tally(tallies, y, p, judged[name]) for name, p in proba.items() if judged[name].any()
+    }
+    ranked = _ranked(tallied, common)
+    places = _paired(tallies, tallied, ranked, common)
+    means = tallies.means(rounds=rounds, seed=seed)
+    pairs, against_prior = _differences(means, places, ranked, int(common.sum()))
+    scores = [
+        score(name, y, proba[name], judged[name], means, tallied[name], longer) for name in ranked
+    ]
+    scores += [JudgeScore(name, 0, len(y)) for name in proba if name not in tallied]
+    apart = {(pair.first, pair.second): pair.difference.told_apart for pair in pairs}
     return Comparison(
-        scores=tuple(scores),
-        best=names[best],
+        scores=tuple(_complemented(one, ranked, pairs, against_prior, known) for one in scores),
+        best=ranked[1],
         battles=len(y),
         unlabelled=int((~kept).sum()),
         common=int(common.sum()),
-        prompts=int(codes.max()) + 1,
+        prompts=tallies.number,
+        common_prompts=len(np.unique(tallies.prompts[common])),
         prior=(float(prior[0]), float(prior[1]), float(prior[2])),
         rounds=rounds,
         seed=seed,
+        pairs=tuple(pairs),
+        together=tuple(map(tuple, runs_together(ranked[1:], apart))),
+        length_correlation=rank_correlation(longer, y[:, 0] - y[:, 1]),
     )
 
 
-def _labelled(labels: npt.ArrayLike) -> tuple[Floats, npt.NDArray[np.bool_]]:
+# --- what is given ---
+
+
+def _labelled(labels: npt.ArrayLike) -> tuple[Floats, Bools]:
     """The labels of the labelled battles, and (N,) which those are."""
     values = np.asarray(labels, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != 3:
@@ -188,185 +135,124 @@ def _labelled(labels: npt.ArrayLike) -> tuple[Floats, npt.NDArray[np.bool_]]:
     return checked(values[kept], "labels"), kept
 
 
-def _complete(values: Floats) -> npt.NDArray[np.bool_]:
+def _complete(values: Floats) -> Bools:
     """(N,) rows without NaN."""
     return np.asarray(~np.isnan(values).any(axis=1), dtype=np.bool_)
 
 
-def _group_codes(groups: npt.ArrayLike | None, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """(kept,) group numbers in order of appearance: what a group is called changes nothing."""
+def _codes(groups: npt.ArrayLike | None, kept: Bools) -> npt.NDArray[np.intp]:
+    """(kept,) a number for each battle's prompt."""
     if groups is None:
         return np.arange(int(kept.sum()))
     values = np.asarray(groups)
     if values.shape != kept.shape:
         raise ArenaJudgeError(f"{len(kept)} battles but groups of shape {values.shape}")
-    return np.asarray(pd.factorize(values[kept], use_na_sentinel=False)[0], dtype=np.intp)
+    return group_codes(values[kept])
 
 
-def _judged(name: str, values: npt.ArrayLike, kept: npt.NDArray[np.bool_]) -> Floats:
+def _numbers(length_difference: npt.ArrayLike, kept: Bools) -> Floats:
+    values = np.asarray(length_difference, dtype=np.float64)
+    if values.shape != kept.shape:
+        raise ArenaJudgeError(f"{len(kept)} battles but length differences {values.shape}")
+    return values[kept]
+
+
+def _judged(name: str, values: npt.ArrayLike, kept: Bools) -> Floats:
+    """What a judge says of the labelled battles; distributions, or NaN rows."""
     proba = np.asarray(values, dtype=np.float64)
     if proba.shape != (len(kept), 3):
         raise ArenaJudgeError(f"{name}: {len(kept)} battles but probabilities {proba.shape}")
-    return proba[kept]
-
-
-def _losses(name: str, y: Floats, proba: Floats) -> Floats:
-    """(N,) log loss of each battle, NaN where unjudged."""
+    proba = proba[kept]
     judged = _complete(proba)
-    if not judged.any():
-        raise ArenaJudgeError(f"{name} judged none of the {len(y)} labelled battles")
-    loss = np.full(len(y), np.nan)
-    loss[judged] = log_loss_rows(y[judged], checked(proba[judged], f"probabilities of {name}"))
-    return loss
+    if judged.any():
+        checked(proba[judged], f"probabilities of {name}")
+    return proba
 
 
-@dataclass(frozen=True)
-class _Samples:
-    """Bootstrap means, one row a round and one column a judge; NaN where a round drew none."""
+def _common(judged: Mapping[str, Bools]) -> Bools:
+    """(N,) which battles all judges have judged, of those that judged any."""
+    some = {name: mask for name, mask in judged.items() if mask.any()}
+    if len(some) < 2:
+        number = len(next(iter(judged.values())))
+        names = ", ".join(name for name in judged if name != PRIOR)
+        raise ArenaJudgeError(f"{names} judged none of the {number} labelled battles")
+    common = np.logical_and.reduce(list(some.values()))
+    if not common.any():
+        counts = ", ".join(f"{name} {int(mask.sum())}" for name, mask in some.items())
+        raise ArenaJudgeError(f"no battle was judged by all ({counts}); compare them apart")
+    return np.asarray(common, dtype=np.bool_)
 
-    own: Floats
-    against_prior: Floats
-    against_best: Floats
+
+# --- differences ---
 
 
-def _group_sums(
-    loss: Floats, common: npt.NDArray[np.bool_], best: int, codes: npt.NDArray[np.intp]
-) -> Floats:
-    """(G, 4K + 1) sums over each group: own loss, own count, the two differences, common count.
+def _ranked(tallied: Mapping[str, Tallied], common: Bools) -> list[str]:
+    """The prior, then the judges by rising log loss on the common battles."""
+    losses = {name: float(one.loss[common].mean()) for name, one in tallied.items()}
+    return [PRIOR, *sorted((name for name in tallied if name != PRIOR), key=losses.__getitem__)]
+
+
+def _paired(
+    tallies: Tallies, tallied: Mapping[str, Tallied], ranked: Sequence[str], common: Bools
+) -> dict[tuple[str, str], int]:
+    """Adds the mean difference of every two, and says where.
 
     Differences are summed as differences: judges that agree then differ by exactly zero.
     """
-    judged = ~np.isnan(loss)
-    shared = np.where(common[:, None], loss, 0.0)
-    columns = np.column_stack(
-        [
-            np.where(judged, loss, 0.0),
-            judged.astype(np.float64),
-            shared - shared[:, :1],
-            shared - shared[:, best : best + 1],
-            common.astype(np.float64),
-        ]
-    )
-    return np.column_stack([np.bincount(codes, weights=column) for column in columns.T])
-
-
-def _resample(sums: Floats, rounds: int, seed: int) -> _Samples:
-    """Cluster bootstrap of ratio means (Davison and Hinkley 1997, section 3.8): draws as many
-    groups as there are, with replacement. A round is a row of counts, so a block of rounds is one
-    matrix product with the groups' sums, whatever the number of judges."""
-    groups, width = sums.shape
-    judges = (width - 1) // 4
-    totals = np.full((rounds, width), np.nan)
-    generator = np.random.default_rng(seed)
-    block = max(1, _BLOCK_BYTES // (8 * groups))
-    for start in range(0, rounds if groups > 1 else 0, block):
-        size = min(block, rounds - start)
-        weights = np.empty((size, groups))
-        for row in weights:
-            row[:] = np.bincount(generator.integers(groups, size=groups), minlength=groups)
-        totals[start : start + size] = weights @ sums
-    with np.errstate(invalid="ignore", divide="ignore"):
-        own = totals[:, :judges] / totals[:, judges : 2 * judges]
-        paired = totals[:, 2 * judges : -1] / totals[:, -1:]
-    return _Samples(own, paired[:, :judges], paired[:, judges:])
-
-
-def _interval(samples: Floats) -> tuple[float, float]:
-    drawn = samples[~np.isnan(samples)]
-    if len(drawn) == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(drawn, _QUANTILES)
-    return float(low), float(high)
-
-
-def _difference(value: float, samples: Floats) -> Difference:
-    drawn = samples[~np.isnan(samples)]
-    low, high = _interval(drawn)
-    if len(drawn) == 0:
-        return Difference(value, low, high, float("nan"))
-    # One is added to both, or a p-value of 0 would be claimed from finitely many rounds.
-    tail = (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + len(drawn))
-    return Difference(value, low, high, min(1.0, 2.0 * float(tail)))
-
-
-def _score(
-    name: str,
-    y: Floats,
-    proba: Floats,
-    loss: Floats,
-    interval: tuple[float, float],
-    against_prior: Difference | None,
-    against_best: Difference | None,
-) -> JudgeScore:
-    judged = ~np.isnan(loss)
-    y, proba = y[judged], proba[judged]
-    return JudgeScore(
-        name=name,
-        battles=len(y),
-        unjudged=len(loss) - len(y),
-        log_loss=float(loss[judged].mean()),
-        low=interval[0],
-        high=interval[1],
-        accuracy=accuracy(y, proba),
-        brier=brier(y, proba),
-        calibration_error=calibration_error(y, proba),
-        against_prior=against_prior,
-        against_best=against_best,
-    )
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """A predictions file laid beside battles.
-
-    Attributes:
-        proba: (N, 3), NaN rows where the file has no prediction.
-        missing: battles the file does not name.
-        unknown: predictions for ids that no battle has.
-    """
-
-    proba: Floats
-    missing: int
-    unknown: int
-
-
-def align(
-    ids: Sequence[str], predictions: pd.DataFrame, *, file: str | Path | None = None
-) -> Alignment:
-    """Lays a predictions table (see `judge.predictions`) beside battles.
-
-    The same ids in the same order go by position, even when some are alike; otherwise ids decide,
-    and must be unique on both sides.
-
-    Args:
-        ids: the battles' ids, N of them.
-        predictions: `id` and the three probabilities.
-        file: the table's name, for messages.
-
-    Raises:
-        InputError: ids that occur twice and so cannot be told apart, or none that fits.
-    """
-    values = predictions[_PROBA].to_numpy(dtype=np.float64)
-    wanted, given = (
-        pd.Index(pd.Series(ids, dtype=object)),
-        pd.Index(predictions["id"].astype(object)),
-    )
-    if wanted.equals(given):
-        return Alignment(values, 0, 0)
-    for index, where in ((given, "the predictions"), (wanted, "the battles")):
-        if not index.is_unique:
-            twice = index[index.duplicated()][0]
-            raise InputError(
-                f"id {twice!r} occurs more than once in {where}, and the rows are not the same",
-                file=file,
-                column="id",
-                mend="give every battle an id of its own, or score this very file again",
-            )
-    place = given.get_indexer(wanted)
-    found = place >= 0
-    if not found.any():
-        raise InputError(
-            "none of its ids is among the battles", file=file, column="id", mend="is it the file?"
+    sizes = common.astype(np.float64)
+    return {
+        (first, second): tallies.add(
+            np.where(common, tallied[first].loss - tallied[second].loss, 0.0), sizes
         )
-    proba = np.where(found[:, None], values[place], np.nan)
-    return Alignment(proba, int((~found).sum()), len(values) - int(found.sum()))
+        for first, second in combinations(ranked, 2)
+    }
+
+
+def _differences(
+    means: Means, places: Mapping[tuple[str, str], int], ranked: Sequence[str], battles: int
+) -> tuple[list[Pair], dict[str, Difference]]:
+    """Every two judges, and each judge less the prior."""
+    families = (list(combinations(ranked[1:], 2)), [(PRIOR, name) for name in ranked[1:]])
+    found = []
+    for names in families:
+        at = np.array([places[pair] for pair in names], dtype=np.intp)
+        prompts = int(means.prompts[at].max()) if len(at) else 0
+        of_family = differences(
+            means.value[at], means.error[at], means.low[at], means.high[at], prompts, battles
+        )
+        found.append([Pair(*pair, one) for pair, one in zip(names, of_family, strict=True)])
+    return found[0], {pair.second: pair.difference.turned() for pair in found[1]}
+
+
+def _complemented(
+    row: JudgeScore,
+    ranked: Sequence[str],
+    pairs: Sequence[Pair],
+    against_prior: Mapping[str, Difference],
+    known: Known,
+) -> JudgeScore:
+    """A row with its differences to the prior and to the best judge, and what else is known."""
+    best = ranked[1]
+    against = {pair.second: pair.difference.turned() for pair in pairs if pair.first == best}
+    against[PRIOR] = against_prior[best].turned()
+    return replace(
+        row,
+        against_prior=against_prior.get(row.name),
+        against_best=against.get(row.name),
+        order=known.orders.get(row.name),
+        effort=known.efforts.get(row.name, Effort()),
+    )
+
+
+__all__ = [
+    "NOTHING",
+    "PRIOR",
+    "Alignment",
+    "Comparison",
+    "Difference",
+    "Effort",
+    "JudgeScore",
+    "Known",
+    "align",
+    "compare",
+]

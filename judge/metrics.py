@@ -57,7 +57,7 @@ def _pair(labels: npt.ArrayLike, proba: npt.ArrayLike) -> tuple[Floats, Floats]:
     return y, p
 
 
-def _shared_maximum(distributions: Floats) -> Floats:
+def shared_maximum(distributions: Floats) -> Floats:
     """(N, 3) a row's largest class as 1, or 1/k for each of k classes that share the maximum."""
     top = distributions == distributions.max(axis=1, keepdims=True)
     return np.asarray(top / top.sum(axis=1, keepdims=True), dtype=np.float64)
@@ -85,23 +85,86 @@ def brier_rows(labels: npt.ArrayLike, proba: npt.ArrayLike) -> Floats:
 
 
 def brier(labels: npt.ArrayLike, proba: npt.ArrayLike) -> float:
-    """Mean multi-class Brier score, 0 to 2; a uniform prediction of hard labels has 2/3."""
+    """Mean multi-class Brier score, 0 to 2; a uniform prediction of hard labels has 2/3.
+
+    Where several people voted it measures the distance from their shares, which is less than the
+    mean over the voters by an amount that no judge has a part in.
+    """
     return float(brier_rows(labels, proba).mean())
 
 
-def accuracy_rows(labels: npt.ArrayLike, proba: npt.ArrayLike) -> Floats:
-    """(N,) 1 where the most probable class is the label, 0 where it is not.
+def ranked_probability_rows(labels: npt.ArrayLike, proba: npt.ArrayLike) -> Floats:
+    """(N,) ranked probability score with the outcomes in the order A < tie < B, 0 to 1.
 
-    Where a soft label or a prediction has several largest classes, the value is the chance of a hit
-    if each picked one of its own by lot: neither A nor B gains by coming first.
+    The mean over the two cuts of the order of the squared difference of what lies below: to give
+    mass to a tie where A won costs less than to give it to B (Epstein 1969, "A scoring system for
+    probability forecasts of ranked categories", normalised as Murphy 1971 does; the order is that
+    of home, draw, away in Constantinou and Fenton 2012).
     """
     y, p = _pair(labels, proba)
-    return np.asarray((_shared_maximum(y) * _shared_maximum(p)).sum(axis=1), dtype=np.float64)
+    # Below the upper cut is all but B, so its difference is B's own.
+    return np.asarray(((p - y)[:, :2] ** 2).sum(axis=1) / 2.0, dtype=np.float64)
+
+
+def ranked_probability(labels: npt.ArrayLike, proba: npt.ArrayLike) -> float:
+    """Mean ranked probability score, A < tie < B (see `ranked_probability_rows`)."""
+    return float(ranked_probability_rows(labels, proba).mean())
+
+
+def accuracy_rows(labels: npt.ArrayLike, proba: npt.ArrayLike) -> Floats:
+    """(N,) share of the battle's votes that went to the most probable class: 1 or 0 where one
+    person voted.
+
+    Where several classes are the most probable, the value is what a choice among them by lot can
+    expect: neither A nor B gains by coming first.
+    """
+    y, p = _pair(labels, proba)
+    return np.asarray((y * shared_maximum(p)).sum(axis=1), dtype=np.float64)
 
 
 def accuracy(labels: npt.ArrayLike, proba: npt.ArrayLike) -> float:
-    """Share of battles whose most probable class is the label (see `accuracy_rows` for draws)."""
+    """Share of votes for the class that the judge finds most probable (see `accuracy_rows`)."""
     return float(accuracy_rows(labels, proba).mean())
+
+
+def decided_rows(labels: npt.ArrayLike, proba: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """(N,) votes for the side, A or B, that has the larger probability, as a share of the battle's
+    votes, and (N,) the share for either side. P(tie) plays no part; equal sides share."""
+    y, p = _pair(labels, proba)
+    side = (1.0 + np.sign(p[:, 0] - p[:, 1])) / 2.0
+    return side * y[:, 0] + (1.0 - side) * y[:, 1], y[:, 0] + y[:, 1]
+
+
+def decided_accuracy(labels: npt.ArrayLike, proba: npt.ArrayLike) -> float:
+    """Share of the votes for A or B that went to the side with the larger probability; NaN where
+    all votes were ties."""
+    hits, decided = decided_rows(labels, proba)
+    total = decided.sum()
+    return float(hits.sum() / total) if total > 0 else float("nan")
+
+
+def entropy_rows(proba: npt.ArrayLike) -> Floats:
+    """(N,) Shannon entropy in nats, from 0 (certain) to ln 3 = 1.0986 (uniform)."""
+    p = checked(proba, "probabilities")
+    logs = np.log(p, out=np.zeros_like(p), where=p > 0)
+    return np.asarray(-(p * logs).sum(axis=1), dtype=np.float64)
+
+
+def entropy(proba: npt.ArrayLike) -> float:
+    """Mean entropy in nats: how sharp the judge is, whether it is right or not."""
+    return float(entropy_rows(proba).mean())
+
+
+def confidence(proba: npt.ArrayLike) -> float:
+    """Mean of the largest probability, 1/3 to 1: what accuracy the judge claims to have."""
+    return float(checked(proba, "probabilities").max(axis=1).mean())
+
+
+def lean(labels: npt.ArrayLike, proba: npt.ArrayLike) -> float:
+    """How much more the judge gives to A than people do, -2 to 2: mean P(A) - P(B), less the same
+    of the labels. A judge that favours what it is shown first leans to A."""
+    y, p = _pair(labels, proba)
+    return float(((p[:, 0] - p[:, 1]) - (y[:, 0] - y[:, 1])).mean())
 
 
 def class_prior(labels: npt.ArrayLike) -> Floats:
@@ -126,7 +189,7 @@ def calibration_error(
             battles of equal probability are never parted, so the order of rows does not matter.
     """
     y, p = _pair(labels, proba)
-    outcome = (_shared_maximum(p) * y).sum(axis=1)
+    outcome = (shared_maximum(p) * y).sum(axis=1)
     return _binned_gap(p.max(axis=1), outcome, bins, adaptive)
 
 
@@ -139,15 +202,25 @@ def classwise_calibration_error(
     return float(np.mean([_binned_gap(p[:, c], y[:, c], bins, adaptive) for c in range(3)]))
 
 
-def _binned_gap(probability: Floats, outcome: Floats, bins: int, adaptive: bool) -> float:
-    """Mean over rows of |mean probability - mean outcome| of the row's bin; both (N,)."""
+def bin_places(probability: Floats, bins: int, adaptive: bool = False) -> npt.NDArray[np.intp]:
+    """(N,) the bin, from 0, that each of the (N,) probabilities falls into.
+
+    Bins of equal width are closed on the right, as in Guo et al., so that 1.0 needs no bin of its
+    own; `adaptive` ones hold equally many battles, as far as equal probabilities let them.
+
+    Raises:
+        ArenaJudgeError: less than one bin.
+    """
     if bins < 1:
         raise ArenaJudgeError(f"calibration needs one bin at least, not {bins}")
     if adaptive:
         rank = np.searchsorted(np.sort(probability), probability, side="left")
-        place = rank * bins // len(probability)
-    else:
-        # Bins are closed on the right, as in Guo et al., so that 1.0 needs no bin of its own.
-        place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], probability, side="left")
+        return np.asarray(rank * bins // len(probability), dtype=np.intp)
+    return np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], probability, side="left")
+
+
+def _binned_gap(probability: Floats, outcome: Floats, bins: int, adaptive: bool) -> float:
+    """Mean over rows of |mean probability - mean outcome| of the row's bin; both (N,)."""
+    place = bin_places(probability, bins, adaptive)
     gaps = np.bincount(place, weights=probability - outcome, minlength=bins)
     return float(np.abs(gaps).sum() / len(probability))
