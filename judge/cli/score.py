@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from judge.atomic import STANDARD_STREAM
-from judge.cli import options, outputs
+from judge.cli import abstaining, options, outputs
 from judge.cli.console import Progress, expected_rows, fit, say, table
 from judge.cli.prompted_options import Asking, Report, prompted_options
 from judge.errors import ArenaJudgeError
@@ -101,6 +101,8 @@ class Files:
     metavar="N",
     help=f"Print the first N as a table.  [default: all on a terminal, up to {_FEW}]",
 )
+@abstaining.coverage
+@abstaining.coverage_from
 @options.chunk_rows
 @options.workers
 @click.option(
@@ -120,6 +122,8 @@ def score(
     ballots: str | None,
     fill: str | None,
     show: int | None,
+    coverage: float | None,
+    coverage_from: str | None,
     chunk_rows: int,
     workers: int,
     seed: int,
@@ -138,6 +142,7 @@ def score(
     Example:
       arena-judge score battles.csv -o predictions.csv --show 5
       arena-judge score battles.parquet --ballots votes.parquet --json
+      arena-judge score battles.csv --coverage 0.9
       arena-judge score battles.csv -o - > predictions.csv
       arena-judge score battles.csv --judge endpoint:gpt-4.1-mini --dry-run
       arena-judge score battles.csv --judge endpoint:phi --base-url http://127.0.0.1:8000/v1
@@ -155,6 +160,7 @@ def score(
         if asking.dry_run:
             asking.tell_estimate(judge, battles, chunk_rows, as_json=as_json)
             return
+        doubts = abstaining.abstaining(judge, coverage, coverage_from, chunk_rows)
         prior = getattr(judge, "prior", None) if fill else None
         shown = _FEW + 1 if show is None else show
         one = partial(_judge_batch, judge, ballots=ballots is not None, shown=shown)
@@ -163,7 +169,7 @@ def score(
         asks = asking.show_progress(judge, progress)
         batches = _judged(battles, one, chunk_rows, 1 if asks else workers)
         hold = fill is not None and prior is None
-        tally, head = _write(batches, files, None if asks else progress, prior, hold=hold)
+        tally, head = _write(batches, files, None if asks else progress, prior, doubts, hold=hold)
         summary = tally.summary(
             judge.name,
             filled=fill is not None and (prior is not None or tally.judged > 0),
@@ -172,7 +178,7 @@ def score(
         asked = asking.reports(judge)
     if show or (show is None and sys.stdout.isatty() and summary.battles <= _FEW):
         _show(head, to_error=as_json or output == STANDARD_STREAM)
-    _tell(summary, files, replaced, asked, as_json)
+    _tell(summary, files, replaced, asked, doubts, as_json)
     if summary.labelled and learned_from(judge.sources, battles):
         say(f"note: {flattering(judge.name, battles)}")
     if summary.unjudged:
@@ -239,6 +245,7 @@ def _write(
     files: Files,
     progress: Progress | None,
     prior: Floats | None,
+    doubts: abstaining.Abstaining | None,
     *,
     hold: bool,
 ) -> tuple[Tally, list[tuple[str, str, list[float]]]]:
@@ -258,7 +265,9 @@ def _write(
         stack.enter_context(closing(batches))
         votes = stack.enter_context(outputs.ballot_file(files.ballots)) if files.ballots else None
         unjudged = stack.enter_context(outputs.UnjudgedList(files.unjudged))
-        writer = stack.enter_context(PredictionWriter(files.predictions or STANDARD_STREAM))
+        extra = () if doubts is None else abstaining.COLUMNS
+        target = files.predictions or STANDARD_STREAM
+        writer = stack.enter_context(PredictionWriter(target, extra=extra))
         if progress is not None:
             stack.enter_context(progress)
         for batch in batches:
@@ -269,21 +278,25 @@ def _write(
             head.extend(zip(batch.ids, batch.prompts, batch.proba.tolist(), strict=False))
             held.append((batch.ids, batch.proba))
             if not hold:
-                _release(writer, held, prior)
+                _release(writer, held, prior, doubts)
             if progress is not None:
                 progress.advance(len(batch.ids))
-        _release(writer, held, tally.mean)
+        _release(writer, held, tally.mean, doubts)
     return tally, head
 
 
 def _release(
-    writer: PredictionWriter, held: list[tuple[list[str], Floats]], prior: Floats | None
+    writer: PredictionWriter,
+    held: list[tuple[list[str], Floats]],
+    prior: Floats | None,
+    doubts: abstaining.Abstaining | None,
 ) -> None:
     """Writes what was held back, the unjudged with the prior's probabilities if there is one."""
     from judge.cli.summary import filled
 
     for ids, proba in held:
-        writer.append(ids, proba if prior is None else filled(proba, prior))
+        more = None if doubts is None else doubts.columns(proba)
+        writer.append(ids, proba if prior is None else filled(proba, prior), more)
     held.clear()
 
 
@@ -308,7 +321,12 @@ def _show(head: list[tuple[str, str, list[float]]], *, to_error: bool) -> None:
 
 
 def _tell(
-    summary: Summary, files: Files, replaced: list[str], asked: list[Report], as_json: bool
+    summary: Summary,
+    files: Files,
+    replaced: list[str],
+    asked: list[Report],
+    doubts: abstaining.Abstaining | None,
+    as_json: bool,
 ) -> None:
     """The summary: lines for people on standard error, JSON for machines on standard output."""
     written = [path for path in _all(files) if path.exists()]
@@ -317,11 +335,18 @@ def _tell(
         for name, path in vars(files).items():
             result[f"{name}_file"] = str(path) if path in written else None
         result["replaced"] = replaced
+        if doubts is not None:
+            result["abstaining"] = doubts.to_dict()
         if asked:
             result["asked"] = [report.to_dict() for report in asked]
         click.echo(json.dumps(result))
         return
-    for line in (*summary.lines(), *(line for report in asked for line in report.lines())):
+    doubtful = () if doubts is None else (doubts.line(),)
+    for line in (
+        *summary.lines(),
+        *doubtful,
+        *(line for report in asked for line in report.lines()),
+    ):
         say(line)
     for path in _all(files):
         before = str(path) in replaced

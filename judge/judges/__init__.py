@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from judge.conformal import load_conformity
 from judge.errors import InputError
 from judge.judges.prompted_settings import DEFAULT, PromptedSettings, is_prompted, make_prompted
 from judge.judges.recipes import FILE, Recipe, is_recipe, read_recipe
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
 SHIPPED = {"statistical": Path(__file__).parent / "weights" / "statistical"}
 KINDS = {
     "aggregated": "judge.judges.recorded:AggregatedJudge",
+    "blended": "judge.judges.blended:BlendedJudge",
+    "calibrated": "judge.judges.calibrated:CalibratedJudge",
+    "cascade": "judge.judges.cascade:CascadeJudge",
     "jury": "judge.judges.jury:Jury",
     "prompted": "judge.judges.prompted_settings:PromptedRecipe",
     "recorded": "judge.judges.recorded:RecordedJudge",
     "statistical": "judge.judges.statistical:StatisticalJudge",
 }
 # Kinds made of other judges, which may be prompted ones: a folder, or a `.yaml` on its own.
-COMPOSED = {"aggregated", "jury", "prompted"}
+COMPOSED = {"aggregated", "blended", "calibrated", "cascade", "jury", "prompted"}
 _ALLOWED = (
     f"a judge is one of {', '.join(sorted(SHIPPED))}, endpoint:MODEL, vllm:FOLDER, "
     f"a folder with a {FILE}, or a .yaml that composes others"
@@ -83,6 +87,9 @@ def load(spec: str, settings: PromptedSettings, within: tuple[Path, ...] = ()) -
     else:
         judge = cast(_Loadable, made).load(path)
     stated = (source for part in judge.members for source in part.sources)
+    if not alone:
+        judge.conformity = load_conformity(path)
+    judge.folder = None if alone else path
     judge.sources = tuple(dict.fromkeys((*sources(recipe.settings), *stated)))
     return judge
 

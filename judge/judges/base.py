@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from judge.conformal import Conformity
 from judge.provenance import Source
 
 
@@ -35,11 +37,15 @@ class Judge(ABC):
         name: how the judge is called in tables and ballots.
         sources: the files of battles that it learned from, as far as its folder says.
         members: the judges that it is made of.
+        folder: where it lies, if it is a folder.
+        conformity: how sure it may be, if its folder says so.
     """
 
     name: str
     sources: tuple[Source, ...] = ()
     members: tuple[Judge, ...] = ()
+    folder: Path | None = None
+    conformity: Conformity | None = None
 
     @abstractmethod
     def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:
