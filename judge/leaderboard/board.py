@@ -63,14 +63,16 @@ class Leaderboard:
         name: whose verdicts these are: "labels" or a judge's name.
         models: their names as the file has them, which may be hostile.
         scores: (M,) with their 95 % intervals `low` to `high`, NaN from a single prompt.
-        errors: (M,) standard errors by the sandwich formula, clustered by prompt.
+        covariance: (M, M) of the scores by the sandwich formula, clustered by prompt; `errors` are
+            the standard errors.
         ranks: (M,) by score within the island; from `rank_low` to `rank_high` cannot be ruled out.
         win_probability: (M,) expected share won against each other model of the island in turn, a
             tie counting half.
         islands: (M,) from 1; scores on different islands cannot be compared.
         battles, won, tied: (M, M) battles of each pair, those (or the shares of them) that the row
             won, and those tied.
-        better: (M, M) whether the row is better than the column beyond doubt.
+        better: (M, M) whether the row is better than the column: the 95 % interval of the paired
+            difference is above zero, without regard to how many pairs there are.
         tiers: names of neighbours of whom none can be told from another.
         style: effects held constant; empty on a plain board. `constant` are those that could not be
             measured since all responses are alike in them.
@@ -85,7 +87,7 @@ class Leaderboard:
     scores: Floats
     low: Floats
     high: Floats
-    errors: Floats
+    covariance: Floats
     ranks: Ints
     rank_low: Ints
     rank_high: Ints
@@ -107,6 +109,11 @@ class Leaderboard:
     intervals: str
     rounds: int
     seed: int
+
+    @property
+    def errors(self) -> Floats:
+        """(M,) standard errors of the scores by the sandwich formula, NaN from a single prompt."""
+        return np.asarray(np.sqrt(np.maximum(np.diag(self.covariance), 0.0)))
 
     @property
     def win_rates(self) -> Floats:
@@ -133,7 +140,7 @@ class Leaderboard:
                 "battles": battles.astype(np.int64),
                 "won": won,
                 "tied": tied,
-                "lost": battles - won - tied,
+                "lost": np.maximum(battles - won - tied, 0.0),
                 "win_rate": (won + tied / 2) / battles,
                 "island": self.islands,
             }
@@ -146,6 +153,7 @@ class Leaderboard:
             value = getattr(self, field.name)
             plain[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
         del plain["samples"]
+        plain["errors"] = self.errors.tolist()
         plain["win_rates"] = self.win_rates.tolist()
         plain["style"] = [vars(effect) for effect in self.style]
         plain["left_out"] = vars(self.left_out)

@@ -1,7 +1,7 @@
-"""Places on a board, and what of them is beyond doubt.
+"""Places on a board, and how sure they are.
 
-Which models ever met, directly or by way of others; who is better than whom; between which ranks a
-model may stand; which neighbours cannot be told apart.
+Which models ever met, directly or by way of others; who is better than whom; between which ranks
+a model may stand; which neighbours cannot be told apart.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def islands(met: Floats) -> Ints:
 
 
 def better_by_samples(samples: Floats, island: Ints) -> Bools:
-    """(M, M) whether the first is better than the second beyond doubt, by paired differences.
+    """(M, M) whether the first is better than the second, by the interval of their difference.
 
     Args:
         samples: (R, M) scores in R rounds of a bootstrap; what is nearer than `EQUAL` is equal.
@@ -72,8 +72,8 @@ def ranks(scores: Floats, island: Ints) -> Ints:
 
 
 def rank_intervals(better: Bools, island: Ints) -> tuple[Ints, Ints]:
-    """(M,) the best and the worst rank a model may have: behind those better beyond doubt, ahead of
-    those worse beyond doubt (as Chatbot Arena ranks, Chiang et al. 2024)."""
+    """(M,) the best and the worst rank a model may have: behind those that are better, ahead of
+    those that are worse (as Chatbot Arena ranks, Chiang et al. 2024)."""
     size = np.bincount(island)[island]
     return 1 + better.sum(axis=0), size - better.sum(axis=1)
 
@@ -81,8 +81,8 @@ def rank_intervals(better: Bools, island: Ints) -> tuple[Ints, Ints]:
 def tiers(better: Bools, island: Ints) -> list[list[int]]:
     """Neighbours on the board of whom none can be told from another, as the places they take.
 
-    Goes down the board: a model joins those above it unless one of them differs from it beyond
-    doubt; then it starts the next tier. Two models of different tiers may well be alike.
+    Goes down the board: a model joins those above it unless it can be told from one of them; then
+    it starts the next tier. Two models of different tiers may well be alike.
 
     Args:
         better: (M, M) in the board's order, best first, island by island.

@@ -280,7 +280,7 @@ def _board(
         scores=scores[order],
         low=low[order],
         high=high[order],
-        errors=errors[order],
+        covariance=spread[pairs],
         ranks=ranks(scores, island)[order],
         rank_low=rank_low[order],
         rank_high=rank_high[order],
