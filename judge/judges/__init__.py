@@ -7,7 +7,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from judge.conformal import load_conformity
 from judge.errors import InputError
 from judge.judges.prompted_settings import DEFAULT, PromptedSettings, is_prompted, make_prompted
 from judge.judges.recipes import FILE, Recipe, is_recipe, read_recipe
@@ -88,6 +87,8 @@ def load(spec: str, settings: PromptedSettings, within: tuple[Path, ...] = ()) -
         judge = cast(_Loadable, made).load(path)
     stated = (source for part in judge.members for source in part.sources)
     if not alone:
+        from judge.conformal import load_conformity
+
         judge.conformity = load_conformity(path)
     judge.folder = None if alone else path
     judge.sources = tuple(dict.fromkeys((*sources(recipe.settings), *stated)))
