@@ -1,6 +1,10 @@
 """Makes the weights of the statistical judge from human-labelled battles, and says how good it is.
 
     python scripts/train_statistical.py --data FOLDER [-o judge/judges/weights/statistical]
+    python scripts/train_statistical.py --data FOLDER --seen-only
+
+The second writes `seen.npz` alone, the marks of the battles that the judge learned from, and leaves
+the weights as they are.
 
 Two steps, because the data ask for them:
 
@@ -52,7 +56,9 @@ from judge.judges.statistical import (
     tie_strengths,
 )
 from judge.judges.statistical_weights import Weights, write_weights
-from judge.provenance import fingerprint
+from judge.leaks import FILE as SEEN
+from judge.leaks import Collector, Seen, write_seen
+from judge.provenance import fingerprint, sources
 from judge.trees import Forest, pack_trees
 
 if TYPE_CHECKING:
@@ -459,13 +465,33 @@ def card(folder: Path, seed: int, result: Comparison) -> dict[str, Any]:
     }
 
 
+def seen(folder: Path) -> Seen:
+    """The marks of all that is learned from."""
+    pool, head, groups = load(folder)
+    collector = Collector()
+    collector.add(pool, POOL)
+    collector.add(head[groups >= 0], SAMPLE)
+    for name in ODD:
+        collector.add(odd_ones(read_battles(folder / name)), name)
+    return collector.seen()
+
+
 def main() -> None:
     """Trains, measures, writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), metavar="FOLDER")
     parser.add_argument("-o", "--output", type=Path, default=SHIPPED["statistical"])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seen-only", action="store_true", help="write nothing but seen.npz")
     options = parser.parse_args()
+    if options.seen_only:
+        made_from = sources(yaml.safe_load((options.output / "judge.yaml").read_text("utf-8")))
+        if made_from != tuple(fingerprint(options.data / file.name) for file in made_from):
+            parser.error(f"{options.output} was made from other data than there is here")
+        known = seen(options.data)
+        write_seen(options.output, known)
+        print(f"{options.output / SEEN}: {len(known):,} battles")
+        return
     weights, parts, table, _, result = measure(options.data, options.seed)
     prior, own = result.scores
     print(
@@ -474,6 +500,7 @@ def main() -> None:
     )
     options.output.mkdir(parents=True, exist_ok=True)
     write_weights(options.output / "weights.npz", finish(weights, parts, table))
+    write_seen(options.output, seen(options.data))
     about = card(options.data, options.seed, result)
     text = yaml.safe_dump(about, sort_keys=False, width=100)
     (options.output / "judge.yaml").write_text(text, encoding="utf-8")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from judge.comparison import Comparison, JudgeScore
     from judge.judges.base import Judge
     from judge.judges.statistical import StatisticalJudge
+    from judge.leaks import Seen
 
     Floats = npt.NDArray[np.float64]
 
@@ -47,6 +48,7 @@ class Kept:
         prompts: (N,) equal for battles about one prompt.
         ballots: what the judge voted.
         covariates: (N, 6), when they were asked for.
+        seen: the marks of those that have a label.
     """
 
     ids: list[str]
@@ -54,6 +56,7 @@ class Kept:
     prompts: npt.NDArray[np.int64]
     ballots: pd.DataFrame
     covariates: Floats | None
+    seen: Seen
 
 
 @click.command()
@@ -132,7 +135,7 @@ def fit(
         settings["asking"] = asked
     title = name or _name(judge, kept.ballots)
     settings = plain({"name": title} | settings)
-    _write(target, settings, kept.ballots if judge is None else None)
+    _write(target, settings, kept.ballots if judge is None else None, kept.seen)
     _tell(settings, found, result, target, as_json)
 
 
@@ -145,6 +148,7 @@ def _read(
     from judge.ballot_files import read_ballots
     from judge.battles import iter_battles, labels
     from judge.judges.covariates import shipped_statistical, statistical_covariates
+    from judge.leaks import Collector, merged, seen_by
 
     statistical: StatisticalJudge | None = shipped_statistical() if extra else None
     tables = [] if recorded is None else [read_ballots(ballot_source(recorded))]
@@ -152,6 +156,7 @@ def _read(
     found, strengths = [], []
     numbers: dict[bytes, int] = {}
     prompts: list[int] = []
+    seen = Collector()
     batches = iter_battles(labelled, chunk_rows=chunk_rows)
     with Progress("battles", *expected_rows(labelled)) as progress, closing(batches):  # type: ignore[type-var]
         for battles in batches:
@@ -161,6 +166,7 @@ def _read(
                 raise InputError("has no labels to fit on", file=labelled, mend=mend)
             found.append(said)
             ids += battles["id"].tolist()
+            seen.add(battles, labelled)
             for prompt in battles["prompt"]:
                 digest = blake2b("\0".join(prompt).encode(), digest_size=16).digest()
                 prompts.append(numbers.setdefault(digest, len(numbers)))
@@ -169,12 +175,14 @@ def _read(
             if statistical is not None:
                 strengths.append(statistical_covariates(statistical, battles))
             progress.advance(len(battles))
+    inherited = None if statistical is None else seen_by(statistical)
     return Kept(
         ids,
         np.concatenate(found),
         np.array(prompts),
         pd.concat(tables, ignore_index=True),
         np.concatenate(strengths) if extra else None,
+        merged([seen.seen(), *([] if inherited is None else [inherited])]),
     )
 
 
@@ -278,11 +286,15 @@ def _name(judge: Judge | None, ballots: pd.DataFrame) -> str:
     return f"{judges[0]}, fitted" if len(judges) == 1 else f"jury of {len(judges)}, fitted"
 
 
-def _write(target: Path, settings: dict[str, object], ballots: pd.DataFrame | None) -> None:
+def _write(
+    target: Path, settings: dict[str, object], ballots: pd.DataFrame | None, seen: Seen
+) -> None:
     from judge.ballot_files import write_ballots
     from judge.judges.recipes import written_judge
+    from judge.leaks import write_seen
 
     with written_judge(target, settings) as folder:
+        write_seen(folder, seen)
         if ballots is not None:
             write_ballots(folder / "ballots.parquet", ballots)
 
