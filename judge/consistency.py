@@ -3,14 +3,17 @@ replies that can be read."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from judge.aggregation import Floats, vote_shares
 
 _NORMAL = 1.959964
+_WEIGHTS = ("ballots", "pairs")
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,32 @@ def report_consistency(ballots: pd.DataFrame) -> Consistency:
         high=high,
         first=float((decided > 0).mean()) if len(decided) else float("nan"),
     )
+
+
+def pooled(words: Sequence[Consistency]) -> Consistency:
+    """Several judges' as one: means over all their pairs and ballots."""
+    ballots, pairs = (np.array([getattr(one, name) for one in words]) for name in _WEIGHTS)
+    spread = np.array([one.high - one.low for one in words]) / 2.0
+    share = pairs / max(int(pairs.sum()), 1)
+    bias = _mean(words, "position_bias", pairs)
+    half = float(np.sqrt(np.where(pairs > 0, (share * spread) ** 2, 0.0).sum()))
+    return Consistency(
+        ballots=int(ballots.sum()),
+        unreadable=sum(one.unreadable for one in words),
+        pairs=int(pairs.sum()),
+        order_consistency=_mean(words, "order_consistency", pairs),
+        position_bias=bias,
+        low=bias - half,
+        high=bias + half,
+        first=_mean(words, "first", ballots),
+    )
+
+
+def _mean(words: Sequence[Consistency], name: str, weights: npt.NDArray[np.int64]) -> float:
+    """Of those that are known; NaN if none is."""
+    values = np.array([getattr(one, name) for one in words], dtype=np.float64)
+    known = ~np.isnan(values) & (weights > 0)
+    return float(np.average(values[known], weights=weights[known])) if known.any() else float("nan")
 
 
 def _pairs(table: pd.DataFrame) -> tuple[float, float, float, float, int]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,7 @@ class Labelled:
         prompts: (N,) a number for each prompt, from 0 in order of appearance.
         proba: what each judge said, (N, 3) in the order A, B, tie; NaN rows are unjudged.
         facts: a table of N rows of what else was asked of each batch; None if nothing was.
+        seconds: how long each judge took, over all batches; those judged at once count apiece.
     """
 
     ids: list[str]
@@ -44,6 +46,7 @@ class Labelled:
     prompts: npt.NDArray[np.intp]
     proba: dict[str, Floats]
     facts: pd.DataFrame | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def read_labelled(
@@ -85,6 +88,7 @@ def read_labelled(
         np.asarray(codes, dtype=np.intp),
         {name: np.concatenate([part.proba[name] for part in parts]) for name in judges or {}},
         pd.concat(tables, ignore_index=True) if tables else None,
+        {name: sum(part.seconds[name] for part in parts) for name in judges or {}},
     )
 
 
@@ -103,6 +107,7 @@ class _Part:
     prompts: npt.NDArray[np.int64]
     proba: dict[str, Floats]
     facts: pd.DataFrame | None
+    seconds: dict[str, float]
 
 
 def _judged(
@@ -118,10 +123,16 @@ def _judged(
     if found is None:
         mend = "add winner_model_a, winner_model_b and winner_tie, or winner"
         raise InputError("has no labels, and they are what this is about", file=source, mend=mend)
+    proba, seconds = {}, {}
+    for name, judge in judges.items():
+        started = perf_counter()
+        proba[name] = judge.predict_proba(battles)
+        seconds[name] = perf_counter() - started
     return _Part(
         battles["id"].tolist(),
         found,
         np.array([prompt_mark(turns) for turns in battles["prompt"]], dtype=np.int64),
-        {name: judge.predict_proba(battles) for name, judge in judges.items()},
+        proba,
         None if facts is None else facts(battles),
+        seconds,
     )
