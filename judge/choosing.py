@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from judge.bootstrap import group_codes, students_quantile
 from judge.errors import ArenaJudgeError
 from judge.folds import grouped_folds
 from judge.metrics import log_loss_rows
@@ -23,7 +24,6 @@ Learner = Callable[[Ints], Callable[[Ints], Floats]]
 
 LEAST_PROMPTS = 3
 _DEALT, _MOST_DEALS = 4000, 20
-_NORMAL = 1.959963984540054  # the 97.5 % quantile
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,26 @@ class Gap:
     Attributes:
         value: in nats.
         error: its standard error, over prompts; NaN with a single prompt.
+        prompts: how many there are.
     """
 
     value: float
     error: float
+    prompts: int
 
     @property
     def low(self) -> float:
-        """The lower end of the 95 % interval."""
-        return self.value - _NORMAL * self.error
+        """The lower end of the 95 % interval, by Student's t."""
+        return self.value - self._reach
 
     @property
     def high(self) -> float:
         """The upper end of the 95 % interval."""
-        return self.value + _NORMAL * self.error
+        return self.value + self._reach
+
+    @property
+    def _reach(self) -> float:
+        return self.error * students_quantile(self.prompts) if self.prompts > 1 else float("nan")
 
 
 def paired_gap(loss: Floats, other: Floats, groups: npt.ArrayLike) -> Gap:
@@ -54,21 +60,13 @@ def paired_gap(loss: Floats, other: Floats, groups: npt.ArrayLike) -> Gap:
     squared sums over groups of what differs from the mean, times G / (G - 1) (K.-Y. Liang and S.
     Zeger 1986, Biometrika 73)."""
     gap = loss - other
-    codes = codes_of(groups)
+    codes = group_codes(groups)
     mean = float(gap.mean())
     sums = np.bincount(codes, gap - mean)
     if len(sums) < 2:
-        return Gap(mean, float("nan"))
+        return Gap(mean, float("nan"), len(sums))
     spread = float(np.square(sums).sum()) * len(sums) / (len(sums) - 1)
-    return Gap(mean, spread**0.5 / len(gap))
-
-
-def codes_of(groups: npt.ArrayLike) -> Ints:
-    """(N,) numbers of groups from 0 in order of appearance: what a group is called matters not."""
-    _, first, codes = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.intp)
-    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
-    return np.asarray(rank[codes.reshape(-1)])
+    return Gap(mean, spread**0.5 / len(gap), len(sums))
 
 
 def enough_prompts(codes: Ints, what: str) -> None:
@@ -108,7 +106,7 @@ def cross_fit(
         seed: of the folds.
         times: how often they are dealt; by default as `deals` says.
     """
-    codes = codes_of(groups)
+    codes = group_codes(groups)
     number = deals(codes) if times is None else times
     said = {name: np.full((number, len(codes), 3), np.nan) for name in learners}
     for deal, dealt in enumerate(np.random.SeedSequence(seed).generate_state(number)):

@@ -31,9 +31,9 @@ from judge.blending.learning import (
     stack,
 )
 from judge.blending.pools import Pool, equal, equal_logs
+from judge.bootstrap import group_codes
 from judge.choosing import (
     Gap,
-    codes_of,
     cross_fit,
     deals,
     enough_prompts,
@@ -164,7 +164,7 @@ def blend(
     kept = np.flatnonzero(judged & ~np.isnan(y).any(axis=1))
     if len(kept) == 0:
         raise ArenaJudgeError("no battle is both labelled and judged, so nothing can be learned")
-    codes = codes_of(np.arange(len(y))[kept] if groups is None else np.asarray(groups)[kept])
+    codes = group_codes(np.arange(len(y))[kept] if groups is None else np.asarray(groups)[kept])
     enough_prompts(codes, "blend")
     data = _Data(Members(checked(y[kept], "labels"), said[:, kept], codes), seed)
     times = min(deals(codes), _MOST_DEALS)

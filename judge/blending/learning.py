@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from judge.blending.pools import LinearPool, LogPool, Ranking
-from judge.choosing import codes_of, cross_fit, mean_loss, paired_gap
+from judge.bootstrap import group_codes
+from judge.choosing import cross_fit, mean_loss, paired_gap
 from judge.loglinear import FLOOR, Pull, coordinates, fit_weights
 
 Floats = npt.NDArray[np.float64]
@@ -48,7 +49,7 @@ class Members:
     codes: Ints
 
     def take(self, rows: Ints) -> Members:
-        return Members(self.labels[rows], self.said[:, rows], codes_of(self.codes[rows]))
+        return Members(self.labels[rows], self.said[:, rows], group_codes(self.codes[rows]))
 
     @property
     def likelihood(self) -> Floats:

@@ -17,13 +17,13 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from judge.bootstrap import group_codes
 from judge.calibration.isotonic import METHOD as ISOTONIC
 from judge.calibration.isotonic import fit_isotonic
 from judge.calibration.kinds import Calibrator
 from judge.calibration.scaling import PARAMETERS, fit_scaling
 from judge.choosing import (
     Gap,
-    codes_of,
     cross_fit,
     enough_prompts,
     mean_loss,
@@ -115,7 +115,7 @@ def calibrate(
     kept = np.flatnonzero(judged & ~np.isnan(y).any(axis=1))
     if len(kept) == 0:
         raise ArenaJudgeError("no battle is both labelled and judged, so nothing can be learned")
-    codes = codes_of(np.arange(len(y))[kept] if groups is None else np.asarray(groups)[kept])
+    codes = group_codes(np.arange(len(y))[kept] if groups is None else np.asarray(groups)[kept])
     enough_prompts(codes, "calibrate")
     data = _Data(checked(y[kept], "labels"), checked(p[kept], "probabilities"), codes)
     learners = {name: partial(data.learn, name) for name in METHODS}
@@ -126,7 +126,8 @@ def calibrate(
     calibrator = data.fit(chosen, everything)
     result = np.full(y.shape, np.nan)
     result[judged] = calibrator.apply(p[judged])
-    result[kept] = said[chosen].mean(axis=0)
+    if chosen != "identity":  # of which the mean over deals would be off by rounding
+        result[kept] = said[chosen].mean(axis=0)
     plain = data.fit("temperature", everything)
     return Calibration(
         calibrator=calibrator,

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from judge.bootstrap import group_codes
 from judge.calibration.choosing import Calibration, calibrate
-from judge.choosing import Gap, codes_of, paired_gap
+from judge.choosing import Gap, paired_gap
 from judge.errors import ArenaJudgeError
 from judge.metrics import calibration_error, checked, log_loss, log_loss_rows
 
@@ -101,7 +102,7 @@ def study(
         ArenaJudgeError: see `calibrate`; or battles are held out, and none is labelled and judged.
     """
     out = np.zeros(len(labels), dtype=np.bool_) if held is None else held
-    codes = codes_of(groups)
+    codes = group_codes(groups)
     usable = ~np.isnan(labels).any(axis=1) & ~np.isnan(proba).any(axis=1)
     seen = np.where(out[:, None], np.nan, labels)
     found = calibrate(seen, proba, codes, method=method, folds=folds, seed=seed)
@@ -118,7 +119,7 @@ def study(
 
 def held_out(groups: npt.ArrayLike, share: float, seed: int) -> Bools:
     """(N,) which battles to hold out: about this share of them, whole prompts, drawn by lot."""
-    codes = codes_of(groups)
+    codes = group_codes(groups)
     sizes = np.bincount(codes)
     drawn = np.random.default_rng(seed).permutation(len(sizes))
     # A prompt is taken if that brings the number nearer to what is wanted.
