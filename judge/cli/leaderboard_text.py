@@ -66,7 +66,7 @@ def summary(boards: Boards) -> str:
     """One line: who leads."""
     board = boards.main
     leaders = board.tiers[0]
-    first = fit(leaders[0], _NAME)
+    first = _shown(leaders[0])
     if len(leaders) > 1:
         first += f" and {count(len(leaders) - 1, 'model')} that cannot be told from it"
     verb = "lead" if len(leaders) > 1 else "leads"
@@ -94,7 +94,7 @@ def _table(boards: Boards) -> list[str]:
     shown = board.to_frame()
     columns: dict[str, list[str]] = {
         "rank": [_rank(board, k) for k in range(len(board.models))],
-        "model": [fit(model, _NAME) for model in board.models],
+        "model": [_shown(model) for model in board.models],
         "score [95 %]": [
             f"{score:.0f} {_range(low, high, '.0f')}"
             for score, low, high in zip(board.scores, board.low, board.high, strict=True)
@@ -126,7 +126,11 @@ def _beside(
             k, one = place[model], shift[model]
             span = _range(one.low, one.high, "+.0f")
             cells.append(
-                (f"{other.scores[k]:.0f}", _rank(other, k), f"{one.difference:+.0f} {span}")
+                (
+                    f"{other.scores[k]:.0f}",
+                    _rank(other, k),
+                    f"{_plain(one.difference, '+.0f')} {span}",
+                )
             )
         else:
             cells.append(("-", "-", "-"))
@@ -192,7 +196,7 @@ def _zero(board: Leaderboard) -> str:
     ten = "and 400 points are odds of ten to one."
     if board.anchor is None:
         return f"The average model scores 1000, {ten}"
-    return f"{fit(board.anchor[0], _NAME)} is fixed at {board.anchor[1]:g}, {ten}"
+    return f"{_shown(board.anchor[0])} is fixed at {board.anchor[1]:g}, {ten}"
 
 
 def _battles(battles: float) -> str:
@@ -223,7 +227,7 @@ def _tiers(board: Leaderboard) -> Iterator[str]:
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(fit(name, _NAME) for name in names[:_MOST_NAMES])
+    shown = ", ".join(_shown(name) for name in names[:_MOST_NAMES])
     rest = len(names) - _MOST_NAMES
     return f"{shown} and {rest:,} more" if rest > 0 else shown
 
@@ -232,7 +236,7 @@ def _style(boards: Boards) -> Iterator[str]:
     """What each style does to who wins, by the judge and, where there are any, by labels."""
     assert boards.controlled is not None
     board, labels = boards.controlled, boards.labels_controlled
-    header = ["style", f"by {fit(board.name, _NAME)}", "points"]
+    header = ["style", f"by {_shown(board.name)}", "points"]
     header += ["by labels", "points"] if labels is not None else []
     theirs = {} if labels is None else {effect.name: effect for effect in labels.style}
     rows = []
@@ -257,9 +261,12 @@ def _effect(effect: StyleEffect | None) -> list[str]:
 
 def _agreement(found: Agreement) -> Iterator[str]:
     judge, on = (
-        fit(found.judge, _NAME),
+        _shown(found.judge),
         f"{count(found.battles, 'battle')} of {found.models} models",
     )
+    if math.isnan(found.kendall):
+        yield f"{judge} and the labels, {on}: one of the boards has all models equal."
+        return
     yield (
         f"{judge} and the labels, {on}: Kendall's tau-b {found.kendall:.2f} "
         f"{_range(found.kendall_low, found.kendall_high, '.2f')}, Spearman's rho "
@@ -281,15 +288,25 @@ def _agreement(found: Agreement) -> Iterator[str]:
         yield "With all pairs considered, no swap is beyond doubt."
     for swap in found.swaps[:_MOST_LINES]:
         yield (
-            f"Swapped beyond doubt: {fit(swap.better, _NAME)} over {fit(swap.worse, _NAME)} by "
+            f"Swapped beyond doubt: {_shown(swap.better)} over {_shown(swap.worse)} by "
             f"{swap.gap:.0f} points by labels, {-swap.judge_gap:.0f} behind by {judge}."
         )
     if len(found.swaps) > _MOST_LINES:
         yield f"... and {count(len(found.swaps) - _MOST_LINES, 'more such swap')}."
 
 
+def _shown(name: str) -> str:
+    return fit(name, _NAME) or "(nothing that can be shown)"
+
+
 def _range(low: float, high: float, form: str) -> str:
-    return "[-]" if math.isnan(low) else f"[{low:{form}}, {high:{form}}]"
+    return "[-]" if math.isnan(low) else f"[{_plain(low, form)}, {_plain(high, form)}]"
+
+
+def _plain(value: float, form: str) -> str:
+    """The number without the sign that a zero may have."""
+    text = f"{value:{form}}"
+    return text.replace("-", "+" if form.startswith("+") else "") if float(text) == 0 else text
 
 
 def _finite(value: object) -> object:

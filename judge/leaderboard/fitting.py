@@ -6,7 +6,8 @@ judge's probabilities are a share of the battle won, so soft outcomes need nothi
 
 Every model also draws `prior` battles against a model of average strength. One such battle is
 Jeffreys' prior for a single proportion: it keeps finite what only ever won or lost, and weighs
-nothing beside a hundred real battles.
+nothing beside a hundred real battles. Half won and half lost, it takes part in the bootstrap as
+well, so that two battles won out of two are no certainty.
 
 The plain fit is evalica's. Newton's method takes the last steps, and does what evalica does not:
 covariates, resampled clusters from a warm start, and the curvature that standard errors need.
@@ -29,6 +30,7 @@ _STEPS = 100
 _TOLERANCE = 1e-9
 # Resampled fits are only read as quantiles: this many nats are 0.002 on the board.
 _ROUGH = 1e-5
+_LEAST = 1e-12
 # Longer steps than this, in nats, may overshoot, and are checked.
 _SAFE_STEP = 1.0
 
@@ -97,32 +99,41 @@ def fit(meetings: Meetings, prior: float) -> Floats:
     battles, won = weighed.totals()
     start = np.zeros(meetings.models + meetings.style.shape[1])
     start[: meetings.models] = _evalica(weighed.rows, battles, won, prior)
-    return _climb(Target(weighed.rows, battles, won, prior), start, _TOLERANCE)
+    return _climb(_target(weighed, prior), start, _TOLERANCE)
 
 
 def resampled(
     meetings: Meetings, fitted: Floats, prior: float, rounds: int, seed: int
 ) -> Iterator[Floats]:
-    """(models + K,) strengths and effects of each round of a bootstrap that draws as many prompts
-    as there are, with replacement. The draws depend on `clusters` and the seed alone, so that two
-    sets of battles about the same prompts are resampled alike and may be compared in pairs."""
+    """(models + K,) strengths and effects of each round of a Bayesian bootstrap (Rubin 1981).
+
+    A round counts every prompt, with all battles about it, a random number of times: exponential,
+    1 in the mean. The halves of the prior's battles are counted gamma-many times likewise, which
+    makes the rounds of a single proportion draws from its posterior under Jeffreys' prior. What is
+    drawn depends on `clusters`, `models` and the seed alone, so that two sets of outcomes of the
+    same battles are resampled alike and may be compared in pairs.
+    """
     weighed = meetings.weighed()
-    inverse = _inverse(Target(weighed.rows, *weighed.totals(), prior), fitted)
-    generator = np.random.default_rng(seed)
+    inverse = _inverse(_target(weighed, prior), fitted)
+    prompts, halves = (np.random.default_rng([seed, stream]) for stream in (0, 1))
     for _ in range(rounds):
-        drawn = generator.integers(meetings.clusters, size=meetings.clusters)
-        times = np.bincount(drawn, minlength=meetings.clusters).astype(np.float64)
-        target = Target(weighed.rows, *weighed.totals(times), prior)
+        times = prompts.standard_exponential(meetings.clusters)
+        drawn = halves.standard_gamma(prior / 2, (2, meetings.models))
+        battles, won = weighed.totals(times)
+        # Gammas of a small shape are zero as often as not; a prior must not vanish.
+        ups, downs = np.maximum(drawn, _LEAST)
+        target = Target(weighed.rows, battles, won, ups, downs, prior)
         yield _climb(target, fitted, _ROUGH, inverse)
 
 
 def covariance(meetings: Meetings, fitted: Floats, prior: float) -> Floats:
     """(models + K, models + K) of the estimates, by the sandwich formula with battles about one
-    prompt taken together (Liang and Zeger 1986), times G / (G - 1) for G prompts."""
+    prompt taken together (Liang and Zeger 1986), times G / (G - 1) for G prompts. The halves of the
+    prior's battles are observations like others."""
     from scipy.sparse import csr_matrix
 
     weighed = meetings.weighed()
-    bread = _inverse(Target(weighed.rows, *weighed.totals(), prior), fitted)
+    bread = _inverse(_target(weighed, prior), fitted)
     rest = meetings.share - _expit(_logits(meetings, fitted))
     battles, effects = meetings.style.shape
     columns = [meetings.first, meetings.second]
@@ -135,7 +146,10 @@ def covariance(meetings: Meetings, fitted: Floats, prior: float) -> Floats:
     by_prompt = csr_matrix((np.concatenate(values), (at, np.concatenate(columns))), shape=shape)
     meat = np.asarray((by_prompt.T @ by_prompt).todense())
     groups = len(np.unique(meetings.prompts))
-    return np.asarray(bread @ meat @ bread * (groups / max(groups - 1, 1)))
+    meat *= groups / max(groups - 1, 1)
+    average, own = _expit(fitted[: meetings.models]), np.arange(meetings.models)
+    meat[own, own] += prior / 2 * (average**2 + (1.0 - average) ** 2)
+    return np.asarray(bread @ meat @ bread)
 
 
 def _evalica(rows: Meetings, battles: Floats, won: Floats, prior: float) -> Floats:
@@ -169,13 +183,27 @@ def _evalica(rows: Meetings, battles: Floats, won: Floats, prior: float) -> Floa
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What a fit maximises: the log-likelihood of rows, each `battles` times, of which the first
-    model `won` so many, and the prior's."""
+    """What a fit maximises: a log-likelihood, with a prior.
+
+    Attributes:
+        rows: who met whom, and covariates.
+        battles, won: (rows,) how often, and how much of that the first model won.
+        ups, downs: (models,) what each won of the average model, and lost to it.
+        ridge: the precision of a normal prior of the effects. An effect is the log-odds of one
+            standard deviation of a covariate; it stays finite even where that decides every battle.
+    """
 
     rows: Meetings
     battles: Floats
     won: Floats
-    prior: float
+    ups: Floats
+    downs: Floats
+    ridge: float
+
+
+def _target(weighed: Weighed, prior: float) -> Target:
+    half = np.full(weighed.rows.models, prior / 2)
+    return Target(weighed.rows, *weighed.totals(), half, half, prior)
 
 
 def _climb(
@@ -220,23 +248,21 @@ def _value(target: Target, parameters: Floats) -> float:
     logits = _logits(target.rows, parameters)
     strengths, effects = parameters[:models], parameters[models:]
     likelihood = target.won @ logits - target.battles @ np.logaddexp(0.0, logits)
-    drawn = (0.5 * strengths - np.logaddexp(0.0, strengths)).sum()
-    return float(likelihood + target.prior * (drawn - 0.5 * effects @ effects))
+    drawn = target.ups @ strengths
+    drawn -= (target.ups + target.downs) @ np.logaddexp(0.0, strengths)
+    return float(likelihood + drawn - 0.5 * target.ridge * effects @ effects)
 
 
 def _gradient(target: Target, parameters: Floats) -> Floats:
-    """(models + K,)
-
-    An effect has a normal prior worth `prior` battles: it is the log-odds of one standard deviation
-    of a covariate, and finite even where that covariate alone decides every battle.
-    """
+    """(models + K,)"""
     rows, models = target.rows, target.rows.models
     rest = target.won - target.battles * _expit(_logits(rows, parameters))
     gradient = np.empty(len(parameters))
     gradient[:models] = np.bincount(rows.first, rest, models)
     gradient[:models] -= np.bincount(rows.second, rest, models)
-    gradient[:models] += target.prior * (0.5 - _expit(parameters[:models]))
-    gradient[models:] = rest @ rows.style - target.prior * parameters[models:]
+    drawn = target.ups + target.downs
+    gradient[:models] += target.ups - drawn * _expit(parameters[:models])
+    gradient[models:] = rest @ rows.style - target.ridge * parameters[models:]
     return gradient
 
 
@@ -250,13 +276,12 @@ def _inverse(target: Target, parameters: Floats) -> Floats:
     met = met + met.T
     curvature = np.zeros((len(parameters), len(parameters)))
     curvature[:models, :models] = -met
-    own = met.sum(axis=1) + target.prior * average * (1.0 - average)
+    own = met.sum(axis=1) + (target.ups + target.downs) * average * (1.0 - average)
     curvature[np.arange(models), np.arange(models)] += own
     weighted = style * weight[:, None]
     for k in range(style.shape[1]):
         column = np.bincount(rows.first, weighted[:, k], models)
         column -= np.bincount(rows.second, weighted[:, k], models)
         curvature[:models, models + k] = curvature[models + k, :models] = column
-    prior = target.prior * np.eye(style.shape[1])
-    curvature[models:, models:] = style.T @ weighted + prior
+    curvature[models:, models:] = style.T @ weighted + target.ridge * np.eye(style.shape[1])
     return np.asarray(np.linalg.inv(curvature))
