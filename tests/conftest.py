@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -49,6 +51,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under `--dist loadgroup`, files that are marked with the same xdist_group go to one worker.
+
+    xdist 3.8 would write the group into a test's id, which pytest 9.2 does not let it do any more:
+    the mark is passed over in silence, and two workers start the same servers. So the mark is read
+    out of the file, and holds for all of it.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    @cache
+    def group(file: str) -> str | None:
+        text = (config.rootpath / file).read_text(encoding="utf-8")
+        found = re.search(r"\bxdist_group\((?:name=)?[\"'](\w+)[\"']\)", text)
+        return found and found[1]
+
+    class Scheduling(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid.partition("::")[0]) or super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +125,7 @@ def chromium() -> Iterator[Browser]:
     path = named or next(filter(None, map(shutil.which, _CHROMIUM)), None)
     if path is None:
         pytest.skip(f"no {_CHROMIUM[0]} here; ARENA_JUDGE_CHROMIUM says where one is")
+    playwright.expect.set_options(timeout=_WAIT_MS)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=list(_FLAGS), timeout=_WAIT_MS)
         yield browser
