@@ -13,7 +13,7 @@ from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from judge.view.unseen import plain_html, visible_html
+from judge.view.unseen import plain_html, restored, shielded, visible_html
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -57,7 +57,7 @@ def render(text: str, *, plain: bool = False, longest: int = LONGEST) -> tuple[s
         return as_plain(shown), end
     parser = _parser()
     environment: dict[str, Any] = {}
-    tokens = parser.parse(shown, environment)
+    tokens = parser.parse(shielded(shown), environment)
     if any(token.level >= _DEEPEST - 1 for token in tokens):
         return as_plain(shown), end  # the parser leaves out what is nested deeper
     return _sanitised(parser.renderer.render(tokens, parser.options, environment)), end
@@ -104,9 +104,11 @@ def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": _DEEPEST})
     parser.enable(["table", "strikethrough"])
     parser.disable("reference")
+    normalised = parser.normalizeLink
+    parser.normalizeLink = lambda url: normalised(restored(url))  # type: ignore[method-assign]
     parser.validateLink = _is_address  # type: ignore[method-assign]
     rules: dict[str, Rule] = {
-        "text": lambda tokens, at, options, env: visible_html(tokens[at].content),
+        "text": lambda tokens, at, options, env: _shown(tokens[at].content),
         "code_inline": _code_inline,
         "code_block": _code,
         "fence": _code,
@@ -124,25 +126,29 @@ def _parser() -> MarkdownIt:
     return parser
 
 
+def _shown(shielded_text: str) -> str:
+    return visible_html(restored(shielded_text))
+
+
 def _is_address(url: str) -> bool:
     return url.strip().lower().startswith(_SCHEMES)
 
 
 def _code_inline(tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
-    return f"<code>{visible_html(tokens[at].content)}</code>"
+    return f"<code>{_shown(tokens[at].content)}</code>"
 
 
 def _code(tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
     info = tokens[at].info.strip()
-    caption = f'<span class="fence">{visible_html(info)}</span>' if info else ""
-    return f"{caption}<pre><code>{visible_html(tokens[at].content)}</code></pre>\n"
+    caption = f'<span class="fence">{_shown(info)}</span>' if info else ""
+    return f"{caption}<pre><code>{_shown(tokens[at].content)}</code></pre>\n"
 
 
 def _image(tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
     token = tokens[at]
     words = [token.content or "no description", str(token.attrs.get("src", ""))]
     words.append(str(token.attrs.get("title", "")))
-    said = " · ".join(visible_html(word) for word in words if word)
+    said = " · ".join(_shown(word) for word in words if word)
     return f'<span class="picture">Picture, not loaded: {said}</span>'
 
 
@@ -158,7 +164,7 @@ def _link_close(tokens: Sequence[Token], at: int, options: Any, env: Any) -> str
     title = str(tokens[start].attrs.get("title", ""))
     text = "".join(token.content for token in before[start + 1 :])
     target = href if text.strip() not in (href, href.removeprefix("mailto:")) else ""
-    said = " · ".join(visible_html(word) for word in (target, title) if word)
+    said = " · ".join(_shown(word) for word in (target, title) if word)
     return f'</a><span class="address">{said}</span>' if said else "</a>"
 
 

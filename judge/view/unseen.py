@@ -21,6 +21,9 @@ _UNSEEN = re.compile(
     "\ud800-\udfff]"  # halves of a character
 )
 _LINE_ENDS = re.compile("\r\n?")
+# Where no character is ever assigned: planes 15 and 16 are for private use.
+_PLANE_15, _PLANE_16, _TAGS = 0xF0000, 0x100000, 0xE0000
+_SHIELDS = re.compile(f"[{chr(_PLANE_15)}-{chr(0x10FFFF)}]")
 
 
 def visible(text: str) -> str:
@@ -43,6 +46,26 @@ def visible_html(text: str) -> str:
 def plain_html(text: str) -> str:
     """A plain text as HTML, to be shown with its white space as it is."""
     return visible_html(_LINE_ENDS.sub("\n", text))
+
+
+def shielded(text: str) -> str:
+    """The text with each such character behind one of private use, which a parser takes for a
+    letter: it would strip some as white space, and replace others."""
+    text = _SHIELDS.sub(lambda found: f"<{_point(found[0])}>", text)
+    return _UNSEEN.sub(lambda found: _shield(ord(found[0])), text)
+
+
+def restored(text: str) -> str:
+    """The text that was shielded."""
+    return _SHIELDS.sub(lambda found: _unshield(ord(found[0])), text)
+
+
+def _shield(code: int) -> str:
+    return chr(_PLANE_15 + code - _TAGS if code >= _TAGS else _PLANE_16 + code)
+
+
+def _unshield(code: int) -> str:
+    return chr(code - _PLANE_16 if code >= _PLANE_16 else code - _PLANE_15 + _TAGS)
 
 
 def _point(character: str) -> str:

@@ -85,9 +85,17 @@ def _spooled(table: pd.DataFrame) -> Spool:
 
 def _ballot(word: dict[str, Any]) -> dict[str, Any]:
     texts = {name: visible(str(word.get(name) or "")[:_LONGEST]) for name in ("reason", "reply")}
-    numbers = {name: word.get(name) or 0 for name in ("sample", "part", "cut")}
+    numbers = {name: _whole(word.get(name)) for name in ("sample", "part", "cut")}
     votes = [word.get(criterion) for criterion in CRITERIA]
     return {"order": word.get("order") or "", "votes": votes, **numbers, **texts}
+
+
+def _whole(cell: object) -> int:
+    """A number that a CSV file has as text."""
+    try:
+        return int(float(str(cell)))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _tally(shares: npt.NDArray[np.float32], criterion: str) -> dict[str, Any]:

@@ -63,9 +63,9 @@ function verdicts(battle) {
     rows.push(verdict("People", "said by people", sure ? [shown] : [bar(battle.label), shown], "", ""));
   }
   for (const judge of battle.judges) rows.push(judged(judge));
-  const head = element("tr", {}, ...["Who", "What they say", "Log loss", "Unsure"].map((name) =>
+  const head = element("tr", {}, ...["Who", "What they say", "Log loss", "Entropy"].map((name) =>
     element("th", { scope: "col" }, name)));
-  return element("table", { class: "verdicts secret" },
+  return element("table", { class: "verdicts" },
     element("caption", { class: "unseen-label" }, "What people and judges say of this battle"),
     element("thead", {}, head), element("tbody", {}, ...rows));
 }
@@ -89,7 +89,7 @@ function verdict(who, title, said, loss, unsure) {
     element("th", { scope: "row", class: "who", title }, who),
     element("td", { class: "said" }, ...said),
     element("td", { class: "amount", "data-name": "log loss" }, loss),
-    element("td", { class: "amount", "data-name": "unsure" }, unsure));
+    element("td", { class: "amount", "data-name": "entropy", title: "Of the most there can be" }, unsure));
 }
 
 // --- votes -----------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ function votes(judges) {
   const rows = judges[0].tallies.map((tally, place) => element("tr", {},
     element("th", { scope: "row" }, tally.criterion),
     ...judges.map((judge) => element("td", {}, ...tallied(judge.tallies[place])))));
-  return element("section", { class: "votes secret", "aria-labelledby": "votes-title" },
+  return element("section", { class: "votes", "aria-labelledby": "votes-title" },
     element("h3", { id: "votes-title" }, "Votes by criterion"),
     element("div", { class: "wide" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows))),
     ...judges.map((judge) => ballots(judge, judges.length > 1)));
@@ -120,32 +120,31 @@ function tallied({ shares, voted }) {
     part.style.flexGrow = share[vote];
     strip.append(part);
   }
-  const certain = voted === 1 && Math.max(...shares) > 0.9995;
+  const certain = voted === 1 && Math.max(...shares) > 0.9995; // a vote, not a distribution
   const said = VOTES.filter(([vote]) => share[vote] >= 0.0005).map(([vote, name]) =>
     element("span", { class: `figure ${name}` },
       element("span", { class: "name" }, vote), certain ? "" : ` ${percent.format(share[vote])}`));
-  return [strip, element("span", { class: "figures" }, ...said)];
+  return [element("div", { class: "tally" }, strip, element("span", { class: "figures" }, ...said))];
 }
 
 function ballots(judge, named) {
   const title = judge.count > judge.ballots.length
     ? `The first ${judge.ballots.length} ballots` : judge.count === 1 ? "The ballot" : `All ${judge.count} ballots`;
-  const names = ["order", "sample", ...judge_criteria(judge), "what was said"];
+  const said = judge.ballots.some((ballot) => ballot.reason || ballot.cut || ballot.reply);
+  const names = ["order", "sample", ...judge.tallies.map((tally) => tally.criterion), ...(said ? ["what was said"] : [])];
   const rows = judge.ballots.map((ballot) => element("tr", {},
     element("td", {}, ballot.order || "–"),
     element("td", {}, ballot.part ? `${ballot.sample}, part ${ballot.part}` : String(ballot.sample)),
     ...ballot.votes.map((vote) => element("td", { class: `vote ${vote ?? "none"}` }, vote ?? "–")),
-    element("td", { class: "reply", dir: "auto" },
+    said ? element("td", { class: "reply", dir: "auto" },
       ...[ballot.reason && `no votes: ${ballot.reason}`, ballot.cut && `${number(ballot.cut)} left out`, ballot.reply]
-        .filter(Boolean).map((text) => element("span", { class: "line" }, text)))));
+        .filter(Boolean).map((text) => element("span", { class: "piece" }, text))) : null));
   return element("details", { class: "ballots" },
     element("summary", {}, named ? `${title}: ${judge.judge}` : title),
     element("div", { class: "wide" }, element("table", {},
       element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)))),
       element("tbody", {}, ...rows))));
 }
-
-const judge_criteria = (judge) => judge.tallies.map((tally) => tally.criterion);
 
 // --- the conversation ------------------------------------------------------------------------------
 
@@ -223,7 +222,7 @@ export function battleElements(battle, { plain, place, onplain }) {
     element("div", { class: "title" },
       element("h2", { tabIndex: -1 }, "Battle ", element("span", { class: "id" }, battle.id)),
       element("span", { class: "place" }, place), toggle),
-    hidden, verdicts(battle), votes(battle.votes),
+    hidden, element("div", { class: "summary secret" }, verdicts(battle), votes(battle.votes)),
     ...turns(battle, battle.conversation), furtherTurns(battle, battle.conversation, plain),
   ].filter(Boolean);
 }

@@ -23,9 +23,11 @@ let listing = null;
 
 // --- trouble and status ----------------------------------------------------------------------------
 
-function say(words) {
+// To a screen reader always; to the eye where nothing else on the page says it.
+function say(words, aloud = true) {
   $("status").textContent = words;
   $("status").classList.remove("shown");
+  if (!aloud) return;
   void $("status").offsetWidth; // so that it appears anew
   $("status").classList.add("shown");
 }
@@ -104,7 +106,7 @@ function empty() {
   $("battle").replaceChildren(element("div", { class: "nothing" },
     element("p", {}, "No battle is like that."),
     element("button", { type: "button", class: "plain-button", onclick: showAll }, "Show all battles")));
-  say("No battle is like that.");
+  say("No battle is like that.", false);
   keep();
 }
 
@@ -142,7 +144,7 @@ async function open(position) {
   window.scrollTo({ top: 0 });
   mark();
   keep();
-  say(`Battle ${number(position + 1)} of ${number(state.total)}`);
+  say(`Battle ${number(position + 1)} of ${number(state.total)}`, false);
   const next = state.rows[position + 1 - state.start];
   if (next) fetched(next.row).catch(() => {});
 }
@@ -293,7 +295,7 @@ function stored(name, value) {
 function setTheme(theme) {
   if (theme === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
-  $("theme").textContent = `Theme: ${theme}`;
+  $("theme-name").textContent = theme;
   stored("theme", theme);
 }
 
