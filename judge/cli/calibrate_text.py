@@ -26,6 +26,9 @@ PARTS = (
 )
 
 
+_HARDLY = 0.02  # of a temperature
+
+
 def parts_of(result: Study) -> dict[str, float | None]:
     """The figures of both parts; None where nothing was held out."""
     found: dict[str, float | None] = dict(result.cal.figures("cal"))
@@ -97,7 +100,9 @@ def tell(result: Study, unjudged: int, target: Target | None) -> None:
     """
     found = result.calibration
     heat = found.temperature
-    word = "too sure" if heat > 1 else "not sure enough"
+    word = (
+        "hardly off" if abs(heat - 1) < _HARDLY else "too sure" if heat > 1 else "not sure enough"
+    )
     say(f"scaled by temperature alone it would take {heat:.3f}: as it stands it is {word}")
     if found.calibrator.method == "identity":
         say("the judge is left as it is")
