@@ -37,9 +37,10 @@ Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 SIDES = ("prompt", "a", "b")
-# Turns of a conversation at a time, and characters of a battle rendered at once.
+# Turns of a conversation at a time, and about how many of their characters are rendered at once.
 TURNS = 20
 _RENDERED = 240_000
+_SHORTEST = 500
 _MORE = 100_000
 _KEPT_LISTS = 8
 _LONGEST_CELL = 300
@@ -184,11 +185,13 @@ class Browser:
         if not 0 <= first < total:
             raise UnknownBattleError(f"there is no turn {first}")
         numbers = range(first, min(first + TURNS, total))
-        longest = min(LONGEST, _RENDERED // (len(SIDES) * len(numbers)))
-        turns = []
+        turns, room = [], _RENDERED
         for number in numbers:
-            texts = (turns_of_side[number] for turns_of_side in sides)
+            texts = [turns_of_side[number] for turns_of_side in sides]
+            # The three are cut alike, so that neither response looks shorter than it is.
+            longest = max(_SHORTEST, min(LONGEST, room // len(SIDES)))
             shown = [_rendered(text, plain, longest) for text in texts]
+            room -= sum(text["shown"] for text in shown)
             turns.append({"turn": number, **dict(zip(SIDES, shown, strict=True))})
         return {"first": first, "total": total, "turns": turns}
 

@@ -96,11 +96,11 @@ class LabelFile:
             self._rows = rows
 
     def _refresh(self) -> None:
-        """Reads the file again if somebody else has changed it."""
+        """Reads the file again if somebody else changed it; one that is gone is written anew."""
         seen = _state(self.path)
-        if seen != self._seen:
-            self._rows = {} if seen is None else _read(self.path)
-            self._seen = seen
+        if seen not in (None, self._seen):
+            self._rows = _read(self.path)
+        self._seen = seen
 
     def _write(self, rows: dict[str, dict[str, str]]) -> None:
         names = dict.fromkeys((*COLUMNS, NOTE, TIME))

@@ -55,7 +55,7 @@ def serve(
         )
         address = f"http://{_shown(host)}:{listener.getsockname()[1]}/#token={token}"
         announce(address)
-        if show:
+        if show and can_show():
             _open(address)
         uvicorn.Server(config).run(sockets=[listener])
 
@@ -86,12 +86,14 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def can_show() -> bool:
+    """Whether there is a screen for a web browser; one in the terminal would take it from us."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
 def _open(address: str) -> None:
-    """Opens a browser window; a browser that runs in the terminal would take it from us."""
     import webbrowser
 
-    graphical = sys.platform in ("win32", "darwin") or any(
-        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
-    )
-    if graphical:
-        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

@@ -166,7 +166,7 @@ function drawOwn() {
     button.disabled = !battle.alone;
     button.title = battle.alone ? "" : "Other battles have the same id, and labels are kept by id";
   }
-  $("note").value = battle.note;
+  if (document.activeElement !== $("note")) $("note").value = battle.note;
   $("note").disabled = !battle.alone;
   $("battle").classList.toggle("labelled", Boolean(battle.mine));
 }
@@ -249,7 +249,10 @@ const ACTIONS = {
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const typing = event.target.closest?.("input:not([type=checkbox]), textarea, select");
-  if (event.key === "Escape" && typing) return event.target.blur();
+  if (event.key === "Escape" && typing) {
+    event.preventDefault(); // it would empty the search
+    return event.target.blur();
+  }
   const action = ACTIONS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!action || typing || $("help").open || !$("keys").checked) return;
   if (event.repeat && (waiting || !"jk".includes(event.key))) return;

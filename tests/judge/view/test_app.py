@@ -232,6 +232,24 @@ def test_a_long_conversation_comes_some_turns_at_a_time(tmp_path: Path) -> None:
     assert (last["first"], last["total"], len(last["turns"])) == (40, 45, 5)
 
 
+def test_an_ordinary_conversation_is_not_cut_and_the_three_texts_are_cut_alike(
+    tmp_path: Path,
+) -> None:
+    ordinary, long = ["x" * 3500] * TURNS, ["y " * 9000] * TURNS
+    rows = [dict.fromkeys(("prompt", "a", "b"), turns) for turns in (ordinary, long)]
+    write_battles(tmp_path / "battles.csv", rows)
+    write_predictions(tmp_path / "sure.csv", dict.fromkeys(("b0", "b1"), (0.2, 0.3, 0.5)))
+    page = client(tmp_path, "sure")
+    for turn in get(page, "/api/battles/0")["conversation"]["turns"]:
+        assert {turn[side]["shown"] for side in ("prompt", "a", "b")} == {3500}
+    shown = [
+        [turn[side]["shown"] for side in ("prompt", "a", "b")]
+        for turn in get(page, "/api/battles/1")["conversation"]["turns"]
+    ]
+    assert all(len(set(turn)) == 1 for turn in shown)
+    assert (shown[0][0], shown[-1][0]) == (18_000, 500)
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -143,3 +143,11 @@ def test_what_cannot_be_written_is_said_and_what_was_known_stands(
     assert list(path.parent.iterdir()) == [path]
     own.put("x", OwnLabel("tie"))
     assert LabelFile(path).get("x") == OwnLabel("tie")
+
+
+def test_a_file_that_somebody_took_away_is_written_anew(path: Path) -> None:
+    own = LabelFile(path)
+    own.put("x", OwnLabel("a"))
+    path.unlink()
+    own.put("y", OwnLabel("b"))
+    assert LabelFile(path).labelled() == {"x", "y"}

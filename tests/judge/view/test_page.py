@@ -117,6 +117,7 @@ def test_letters_that_are_typed_label_nothing(opened: Callable[..., Any], plain:
     page.keyboard.type("tab")
     expect(page.locator("#count")).to_have_text("No battle is like that.")
     page.keyboard.press("Escape")
+    expect(page.locator("#search")).to_have_value("tab")
     page.keyboard.press("Control+a")
     page.get_by_role("button", name="Show all battles").click()
     at(page, "b0")
