@@ -76,7 +76,7 @@ _REMEMBERED = 256
 @click.option(
     "--queue",
     type=click.IntRange(min=1),
-    default=1024,
+    default=4096,
     show_default=True,
     help="Battles that may wait; more are refused with 429.",
 )
@@ -90,7 +90,7 @@ _REMEMBERED = 256
 @click.option(
     "--delay",
     type=click.FloatRange(0, 1000),
-    default=2,
+    default=5,
     show_default=True,
     metavar="MS",
     help="How long a batch may wait for company while there is a crowd.",

@@ -35,9 +35,9 @@ class Limits:
     body: int = 8 * MEBIBYTE
     battles: int = 256
     characters: int = 400_000
-    queue: int = 1024
+    queue: int = 4096
     batch: int = 128
-    delay: float = 0.002
+    delay: float = 0.005
     body_seconds: float = 30.0
 
     def __post_init__(self) -> None:
