@@ -117,6 +117,7 @@ def compare(
         seed=seed,
         pairs=tuple(pairs),
         together=tuple(map(tuple, runs_together(ranked[1:], apart))),
+        held_back_by=_held_back_by(judged),
         length_correlation=rank_correlation(longer, y[:, 0] - y[:, 1]),
     )
 
@@ -181,6 +182,17 @@ def _common(judged: Mapping[str, Bools]) -> Bools:
         counts = ", ".join(f"{name} {int(mask.sum())}" for name, mask in some.items())
         raise ArenaJudgeError(f"no battle was judged by all ({counts}); compare them apart")
     return np.asarray(common, dtype=np.bool_)
+
+
+def _held_back_by(judged: Mapping[str, Bools]) -> tuple[str, int] | None:
+    """The judge without which most battles would be common, if at least twice as many, and how
+    many."""
+    some = {name: mask for name, mask in judged.items() if mask.any()}
+    times = np.sum(list(some.values()), axis=0)
+    common = int((times == len(some)).sum())
+    without = {name: int((times - mask == len(some) - 1).sum()) for name, mask in some.items()}
+    name = max(without, key=without.__getitem__)
+    return (name, without[name]) if len(some) > 2 and without[name] >= 2 * common else None
 
 
 # --- differences ---

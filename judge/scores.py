@@ -112,6 +112,8 @@ class Comparison:
         rounds, seed: of the bootstrap.
         pairs: every two judges, the one with less log loss first; tested together.
         together: runs of judges, by rising log loss, no two of which can be told apart.
+        held_back_by: the judge without which there would be at least twice as many common
+            battles, and how many; None where there is none.
         length_correlation: Spearman's, of the labels with how much longer A is than B: what that
             of the judges is to be measured by.
     """
@@ -128,6 +130,7 @@ class Comparison:
     seed: int
     pairs: tuple[Pair, ...] = ()
     together: tuple[tuple[str, ...], ...] = ()
+    held_back_by: tuple[str, int] | None = None
     length_correlation: float = NAN
 
     def to_frame(self) -> pd.DataFrame:

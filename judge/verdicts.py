@@ -21,10 +21,16 @@ def notes(result: Comparison) -> list[str]:
         "The class prior is fitted on these very labels, so it is the best constant there is: A "
         f"{result.prior[0]:.3f}, B {result.prior[1]:.3f}, tie {result.prior[2]:.3f}.",
     ]
-    if result.common_prompts == 1:
+    judges = sum(1 for score in result.scores[1:] if score.battles)
+    if judges > 1:
+        text = f"p-values are Holm's, over {judges} judges against the prior"
+        if judges > 2:
+            text += f" and over all {len(result.pairs)} pairs, since any judge may come out best"
+        found.append(f"{text}.")
+    if result.prompts == 1:
         found.append("One prompt says nothing about others, so there are no intervals.")
-    elif result.common_prompts < _FEW:
-        found.append(f"{result.common_prompts} prompts are few; the intervals are rough.")
+    elif result.prompts < _FEW:
+        found.append(f"{result.prompts} prompts are few; the intervals are rough.")
     if result.unlabelled:
         found.append(f"{_count(result.unlabelled, 'battle')} without a label left out.")
     found += [
@@ -35,10 +41,18 @@ def notes(result: Comparison) -> list[str]:
         if score.unjudged
     ]
     if result.common < result.battles:
-        found.append(
-            f"Differences are over the {_count(result.common, 'battle')} that all have judged."
-        )
+        found.append(_common(result))
     return found
+
+
+def _common(result: Comparison) -> str:
+    text = f"Differences are over the {_count(result.common, 'battle')} that all have judged"
+    if result.common_prompts == 1 < result.prompts:
+        text += ", all about one prompt, which says nothing about others"
+    if result.held_back_by is None:
+        return f"{text}."
+    name, battles = result.held_back_by
+    return f"{text}; without {name} they would be over {battles:,}."
 
 
 def verdicts(result: Comparison) -> list[str]:
