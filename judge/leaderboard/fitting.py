@@ -30,7 +30,10 @@ _STEPS = 100
 _TOLERANCE = 1e-9
 # Resampled fits are only read as quantiles: this many nats are 0.002 on the board.
 _ROUGH = 1e-5
-_LEAST = 1e-12
+# A round's draw of half a battle of the prior is at least this part of the prior.
+_LEAST = 1e-3
+# What keeps a curvature invertible that rounding would make singular, as a part of its largest.
+_RIDGE = 1e-13
 # Longer steps than this, in nats, may overshoot, and are checked.
 _SAFE_STEP = 1.0
 
@@ -121,7 +124,7 @@ def resampled(
         drawn = halves.standard_gamma(prior / 2, (2, meetings.models))
         battles, won = weighed.totals(times)
         # Gammas of a small shape are zero as often as not; a prior must not vanish.
-        ups, downs = np.maximum(drawn, _LEAST)
+        ups, downs = np.maximum(drawn, _LEAST * prior)
         target = Target(weighed.rows, battles, won, ups, downs, prior)
         yield _climb(target, fitted, _ROUGH, inverse)
 
@@ -212,7 +215,7 @@ def _climb(
     """The maximum, which is one alone: the target is strictly concave.
 
     Newton's method, but the curvature's inverse is taken anew only where steps with the old one
-    stop halving: from a good start, that of another round will do, and a round needs no inverse.
+    stop halving: from a good start, one that is near enough will do to the end.
     """
     at, before = start, np.inf
     for _ in range(_STEPS):
@@ -284,4 +287,6 @@ def _inverse(target: Target, parameters: Floats) -> Floats:
         column -= np.bincount(rows.second, weighted[:, k], models)
         curvature[:models, models + k] = curvature[models + k, :models] = column
     curvature[models:, models:] = style.T @ weighted + target.ridge * np.eye(style.shape[1])
+    diagonal = np.diag_indices(len(parameters))
+    curvature[diagonal] += _RIDGE * curvature[diagonal].max()
     return np.asarray(np.linalg.inv(curvature))
