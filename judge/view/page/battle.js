@@ -6,6 +6,7 @@ const policy = window.trustedTypes?.createPolicy("battle", { createHTML: (html) 
   createHTML: (html) => html,
 };
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const share = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 0 });
 const whole = new Intl.NumberFormat("en");
 const CHOICES = { a: "A", tie: "tie", b: "B" };
 const SIDES = { prompt: "Prompt", a: "Response A", b: "Response B" };
@@ -106,25 +107,29 @@ function votes(judges) {
     ...judges.map((judge) => element("td", {}, ...tallied(judge.tallies[place])))));
   return element("section", { class: "votes", "aria-labelledby": "votes-title" },
     element("h3", { id: "votes-title" }, "Votes by criterion"),
-    element("div", { class: "wide" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows))),
-    ...judges.map((judge) => ballots(judge, judges.length > 1)));
+    element("div", { class: "wide" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows))));
 }
 
 function tallied({ shares, voted }) {
   if (!shares) return [element("span", { class: "unjudged" }, "no vote")];
   const [a, b, both, none] = shares;
-  const share = { A: a, B: b, AB: both, NA: none };
+  const shareOf = { A: a, B: b, AB: both, NA: none };
   const strip = element("span", { class: "bar thin", "aria-hidden": "true" });
   for (const [vote, name] of VOTES) {
     const part = element("span", { class: `share ${name}` });
-    part.style.flexGrow = share[vote];
+    part.style.flexGrow = shareOf[vote];
     strip.append(part);
   }
   const certain = voted === 1 && Math.max(...shares) > 0.9995; // a vote, not a distribution
-  const said = VOTES.filter(([vote]) => share[vote] >= 0.0005).map(([vote, name]) =>
+  const said = VOTES.filter(([vote]) => shareOf[vote] >= 0.005).map(([vote, name]) =>
     element("span", { class: `figure ${name}` },
-      element("span", { class: "name" }, vote), certain ? "" : ` ${percent.format(share[vote])}`));
+      element("span", { class: "name" }, vote), certain ? "" : ` ${share.format(shareOf[vote])}`));
   return [element("div", { class: "tally" }, strip, element("span", { class: "figures" }, ...said))];
+}
+
+function allBallots(judges) {
+  if (!judges?.length) return null;
+  return element("div", { class: "all-ballots" }, ...judges.map((judge) => ballots(judge, judges.length > 1)));
 }
 
 function ballots(judge, named) {
@@ -222,7 +227,7 @@ export function battleElements(battle, { plain, place, onplain }) {
     element("div", { class: "title" },
       element("h2", { tabIndex: -1 }, "Battle ", element("span", { class: "id" }, battle.id)),
       element("span", { class: "place" }, place), toggle),
-    hidden, element("div", { class: "summary secret" }, verdicts(battle), votes(battle.votes)),
+    hidden, element("div", { class: "summary secret" }, verdicts(battle), votes(battle.votes), allBallots(battle.votes)),
     ...turns(battle, battle.conversation), furtherTurns(battle, battle.conversation, plain),
   ].filter(Boolean);
 }
