@@ -1,0 +1,214 @@
+"""How well anybody could do: what people who vote on the same battle agree on.
+
+Where several people voted on a battle, their shares are its label, and no judge can expect less log
+loss than the entropy of what people would say if all were asked. That is not the entropy of the few
+votes there are, which is too low. So a Dirichlet distribution of what people say of battles is
+fitted to all counts by maximum likelihood (Minka 2000, "Estimating a Dirichlet distribution"), and
+the entropy of a battle is the mean over what its votes leave open (Wolpert and Wolf 1995,
+"Estimating functions of probability distributions from a finite set of samples", equation 8).
+
+One human against the others is what a judge does who knows how all but one voted: each person is
+predicted by the others on the same battle, smoothed by the same Dirichlet. Where a battle has few
+votes, a judge that reads texts can beat that; it cannot beat the entropy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from judge.bootstrap import Tallies, group_codes, students_quantile
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+CEILING, ONE_HUMAN = "human ceiling", "one human against the others"
+# Labels that are the shares of the votes are so up to rounding in files.
+_ROUNDING = 1e-2
+_LEAST, _MOST = np.log(1e-4), np.log(1e4)
+# The Dirichlet is fitted to so many resamples, fewer where there are many kinds of counts.
+_REFITS, _WORK = 100, 1_000_000
+
+
+@dataclass(frozen=True)
+class CeilingRow:
+    """A row beside those of judges.
+
+    Attributes:
+        name: of the row.
+        log_loss: mean in nats, with its 95 % interval `low` to `high`; NaN with one prompt.
+        accuracy: how often one person says what most of the others say, with its interval; of
+            several choices that have as many, each counts for its part. NaN for the ceiling.
+    """
+
+    name: str
+    log_loss: float
+    low: float
+    high: float
+    accuracy: float = float("nan")
+    accuracy_low: float = float("nan")
+    accuracy_high: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What people agree on.
+
+    Attributes:
+        rows: the ceiling, then one human against the others.
+        battles, prompts, votes: with several votes each, which is all that this is about.
+        of: labelled battles, these and those with one vote or none.
+        concentration: (3,) of the fitted Dirichlet, in the order A, B, tie: the larger their sum,
+            the more alike are battles in what people say of them.
+        unanimous: share of the battles on which all votes are the same.
+    """
+
+    rows: tuple[CeilingRow, CeilingRow]
+    battles: int
+    prompts: int
+    votes: int
+    of: int
+    concentration: tuple[float, float, float]
+    unanimous: float
+
+
+def human_ceiling(
+    labels: npt.ArrayLike,
+    votes: npt.ArrayLike,
+    *,
+    groups: npt.ArrayLike,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> Ceiling | None:
+    """What people agree on, from battles whose label is the shares of two or more votes.
+
+    Args:
+        labels: (N, 3) as judges are measured by them; NaN rows unlabelled.
+        votes: (N, 3) how many people chose A, B, tie; NaN rows where that is not known.
+        groups: (N,) equal for battles about the same prompt.
+        rounds, seed: of the bootstrap, which resamples prompts.
+
+    Returns:
+        None where there are fewer than two such battles.
+    """
+    said, counts = np.asarray(labels, np.float64), np.asarray(votes, np.float64)
+    several = voted_on(said, counts)
+    if several.sum() < 2:
+        return None
+    c = counts[several]
+    prompts = group_codes(np.asarray(groups)[several])
+    alpha = fit_dirichlet(c)
+    best = float(expected_entropy(c, alpha).mean())
+    reach = _reach(c, alpha, prompts, seed)
+    loss, hits = one_against_others(c, alpha)
+    tallies = Tallies(prompts)
+    for values in (loss, hits):
+        tallies.add(values, np.ones(len(c)))
+    means = tallies.means(rounds=rounds, seed=seed)
+    other, hit = (
+        (float(means.value[k]), float(means.low[k]), float(means.high[k])) for k in range(2)
+    )
+    return Ceiling(
+        (
+            CeilingRow(CEILING, best, max(0.0, best - reach), best + reach),
+            CeilingRow(ONE_HUMAN, *other, *hit),
+        ),
+        battles=len(c),
+        prompts=tallies.number,
+        votes=round(float(c.sum())),
+        of=int((~np.isnan(said).any(axis=1)).sum()),
+        concentration=(float(alpha[0]), float(alpha[1]), float(alpha[2])),
+        unanimous=float((c.max(axis=1) == c.sum(axis=1)).mean()),
+    )
+
+
+def voted_on(labels: Floats, votes: Floats) -> Bools:
+    """(N,) battles on which two people or more voted, and whose label is the shares of the votes:
+    labels from elsewhere are not theirs. Votes that are no whole numbers are no counts."""
+    total = np.nan_to_num(votes.sum(axis=1))
+    shares = votes / np.where(total > 0, total, np.nan)[:, None]
+    with np.errstate(invalid="ignore"):
+        same = (np.abs(shares - labels) <= _ROUNDING).all(axis=1)
+        whole = (votes == np.round(votes)).all(axis=1)
+    return np.asarray((total >= 2) & same & whole, dtype=np.bool_)
+
+
+def fit_dirichlet(counts: Floats) -> Floats:
+    """(3,) the concentration of the Dirichlet under which (N, 3) counts are likeliest, each between
+    1e-4 and 1e4: people who always agree, and battles that are all alike, have none."""
+    rows, times = np.unique(counts, axis=0, return_counts=True)
+    share = (counts.sum(axis=0) + 0.5) / (counts.sum() + 1.5)
+    return _likeliest(rows, times.astype(np.float64), 2.0 * share)
+
+
+def _likeliest(rows: Floats, times: Floats, start: Floats) -> Floats:
+    """(3,) the concentration for (R, 3) counts that occur so often."""
+    from scipy.optimize import minimize
+    from scipy.special import digamma, gammaln
+
+    total, number = rows.sum(axis=1), times.sum()
+
+    def loss(log_alpha: Floats) -> tuple[float, Floats]:
+        alpha = np.exp(log_alpha)
+        mass = alpha.sum()
+        value = gammaln(mass) - gammaln(mass + total)
+        value += (gammaln(alpha + rows) - gammaln(alpha)).sum(axis=1)
+        slope = (digamma(mass) - digamma(mass + total))[:, None]
+        slope = slope + digamma(alpha + rows) - digamma(alpha)
+        return -float(times @ value) / number, -(times @ slope) * alpha / number
+
+    bounds = [(_LEAST, _MOST)] * 3
+    found = minimize(loss, np.log(start), jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(np.exp(found.x), dtype=np.float64)
+
+
+def _reach(counts: Floats, alpha: Floats, prompts: npt.NDArray[np.intp], seed: int) -> float:
+    """How far the 95 % interval of the mean entropy reaches to each side: Student's quantile of the
+    spread over resamples of prompts, the Dirichlet fitted to each anew."""
+    groups = int(prompts.max()) + 1
+    if groups < 2:
+        return float("nan")
+    rows, place = np.unique(counts, axis=0, return_inverse=True)
+    generator = np.random.default_rng(seed)
+    means = []
+    for _ in range(int(np.clip(_WORK // len(rows), 30, _REFITS))):
+        drawn = np.bincount(generator.integers(groups, size=groups), minlength=groups)
+        weights = drawn[prompts].astype(np.float64)
+        times = np.bincount(place, weights=weights, minlength=len(rows)).astype(np.float64)
+        fitted = _likeliest(rows, times, alpha)
+        means.append(float(times @ expected_entropy(rows, fitted) / times.sum()))
+    few = float(np.sqrt(groups / (groups - 1)))
+    return students_quantile(groups) * few * float(np.std(means, ddof=1))
+
+
+def expected_entropy(counts: Floats, alpha: Floats) -> Floats:
+    """(N,) mean entropy, in nats, of what people say of a battle, given its votes."""
+    from scipy.special import digamma
+
+    mass = counts + alpha
+    total = mass.sum(axis=1, keepdims=True)
+    return np.asarray(
+        (mass / total * (digamma(total + 1.0) - digamma(mass + 1.0))).sum(axis=1), dtype=np.float64
+    )
+
+
+def one_against_others(counts: Floats, alpha: Floats) -> tuple[Floats, Floats]:
+    """Each of a battle's voters predicted by its others, and the mean over its voters.
+
+    Returns:
+        (N,) log loss in nats of the others' shares, smoothed; (N,) how often the one says what most
+        of the others say.
+    """
+    total = counts.sum(axis=1)
+    loss, hits = np.zeros(len(counts)), np.zeros(len(counts))
+    for choice in range(3):
+        own = np.eye(3)[choice]
+        share = counts[:, choice] / total
+        others = np.maximum(counts - own, 0.0)
+        proba = (others[:, choice] + alpha[choice]) / (total - 1.0 + alpha.sum())
+        loss -= np.where(share > 0, share * np.log(proba), 0.0)
+        top = others == others.max(axis=1, keepdims=True)
+        hits += share * top[:, choice] / top.sum(axis=1)
+    return loss, hits
