@@ -35,3 +35,10 @@ workers = click.option(
 force = click.option(
     "--force", is_flag=True, help="Replace an output file even if it is no earlier result."
 )
+
+report = click.option(
+    "--report",
+    "report_file",
+    metavar="FILE.html",
+    help="Draw what was found as one page that needs nothing else to be looked at.",
+)

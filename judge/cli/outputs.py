@@ -25,6 +25,7 @@ BALLOTS = ("id", "judge", "order", "sample")
 UNJUDGED = ("id", "battle", "reason")
 COMPARISON = ("name", "battles", "unjudged", "log_loss")
 _SAID = 20
+_BRAND, _HEAD_BYTES = b'<p class="brand">arena-judge</p>', 1 << 16
 
 
 def target(name: str, columns: Sequence[str], *, inputs: Iterable[str], force: bool) -> Path:
@@ -52,6 +53,30 @@ def target(name: str, columns: Sequence[str], *, inputs: Iterable[str], force: b
     if path.is_file() and not force and not _is_such_a_table(path, columns):
         what = "is there already and is no earlier result"
         raise InputError(what, file=name, mend="choose another output, or add --force")
+    return path
+
+
+def report_target(name: str, *, inputs: Iterable[str], force: bool) -> Path:
+    """Where a page may be written; an earlier one is replaced, anything else only under `force`.
+
+    Raises:
+        InputError: the path is no place for a page.
+    """
+    path = Path(name)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError("is no name for a report", file=name, mend="end it in .html")
+    if path.is_dir():
+        raise InputError("is a folder", file=name, mend="name a file in it")
+    if not path.parent.is_dir():
+        raise InputError("cannot be written, its folder is not there", file=name, mend="make it")
+    if any(os.path.exists(source) and is_same_file(path, source) for source in inputs):
+        raise InputError("is read by this very command", file=name, mend="choose another output")
+    if path.is_file() and path.stat().st_size and not force:
+        with path.open("rb") as stream:
+            ours = _BRAND in stream.read(_HEAD_BYTES)
+        if not ours:
+            what = "is there already and is no earlier report"
+            raise InputError(what, file=name, mend="choose another output, or add --force")
     return path
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from judge.cli.summary import Floats, Summary, Tally
     from judge.judges.base import Judge
     from judge.predictions import PredictionWriter
+    from judge.report.scoring import Scored
 
 
 UNJUDGED_EXIT = 3
@@ -66,6 +67,7 @@ class Files:
     predictions: Path | None
     unjudged: Path | None
     ballots: Path | None
+    report: Path | None
 
 
 @click.command()
@@ -101,6 +103,7 @@ class Files:
     metavar="N",
     help=f"Print the first N as a table.  [default: all on a terminal, up to {_FEW}]",
 )
+@options.report
 @abstaining.coverage
 @abstaining.coverage_from
 @options.chunk_rows
@@ -122,6 +125,7 @@ def score(
     ballots: str | None,
     fill: str | None,
     show: int | None,
+    report_file: str | None,
     coverage: float | None,
     coverage_from: str | None,
     chunk_rows: int,
@@ -142,14 +146,14 @@ def score(
     Example:
       arena-judge score battles.csv -o predictions.csv --show 5
       arena-judge score battles.parquet --ballots votes.parquet --json
-      arena-judge score battles.csv --coverage 0.9
+      arena-judge score battles.csv --coverage 0.9 --report report.html
       arena-judge score battles.csv -o - > predictions.csv
       arena-judge score battles.csv --judge endpoint:gpt-4.1-mini --dry-run
       arena-judge score battles.csv --judge endpoint:phi --base-url http://127.0.0.1:8000/v1
     """
     if as_json and output == STANDARD_STREAM:
         raise click.UsageError("--json and -o - both want standard output; give one of them a file")
-    files = _files(battles, output, ballots, force)
+    files = _files(battles, output, ballots, report_file, force)
     replaced = [str(path) for path in _all(files) if path.is_file()]
 
     from judge.provenance import flattering, learned_from
@@ -163,13 +167,16 @@ def score(
         doubts = abstaining.abstaining(judge, coverage, coverage_from, chunk_rows)
         prior = getattr(judge, "prior", None) if fill else None
         shown = _FEW + 1 if show is None else show
-        one = partial(_judge_batch, judge, ballots=ballots is not None, shown=shown)
+        one = partial(_judge_batch, judge, votes=_votes(ballots, report_file), shown=shown)
         started = time.perf_counter()
         progress = Progress("battles", *expected_rows(battles))
         asks = asking.show_progress(judge, progress)
         batches = _judged(battles, one, chunk_rows, 1 if asks else workers)
         hold = fill is not None and prior is None
-        tally, head = _write(batches, files, None if asks else progress, prior, doubts, hold=hold)
+        scored = _scored(files)
+        tally, head = _write(
+            batches, files, None if asks else progress, prior, doubts, scored, hold=hold
+        )
         summary = tally.summary(
             judge.name,
             filled=fill is not None and (prior is not None or tally.judged > 0),
@@ -178,14 +185,19 @@ def score(
         asked = asking.reports(judge)
     if show or (show is None and sys.stdout.isatty() and summary.battles <= _FEW):
         _show(head, to_error=as_json or output == STANDARD_STREAM)
-    _tell(summary, files, replaced, asked, doubts, as_json)
+    words = _words(summary, doubts, asked)
+    if scored is not None and files.report is not None:
+        _draw(scored, files.report, judge.name, battles, words, seed)
+    _tell(summary, files, replaced, asked, doubts, words, as_json)
     if summary.labelled and learned_from(judge.sources, battles):
         say(f"note: {flattering(judge.name, battles)}")
     if summary.unjudged:
         click.get_current_context().exit(UNJUDGED_EXIT)
 
 
-def _files(battles: str, output: str, ballots: str | None, force: bool) -> Files:
+def _files(
+    battles: str, output: str, ballots: str | None, report: str | None, force: bool
+) -> Files:
     """Where everything goes, known to be safe before any work is done."""
     predictions = unjudged = votes = None
     if output != STANDARD_STREAM:
@@ -200,11 +212,12 @@ def _files(battles: str, output: str, ballots: str | None, force: bool) -> Files
         votes = outputs.target(ballots, outputs.BALLOTS, inputs=[battles], force=force)
         if any(outputs.is_same_file(votes, path) for path in (predictions, unjudged) if path):
             raise click.UsageError("--output and --ballots name the same file")
-    return Files(predictions, unjudged, votes)
+    page = None if report is None else outputs.report_target(report, inputs=[battles], force=force)
+    return Files(predictions, unjudged, votes, page)
 
 
 def _all(files: Files) -> list[Path]:
-    paths = (files.predictions, files.unjudged, files.ballots)
+    paths = (files.predictions, files.unjudged, files.ballots, files.report)
     return [path for path in paths if path is not None]
 
 
@@ -218,14 +231,21 @@ def _judged(
     yield from ordered_map(one, iter_battles(source, chunk_rows=chunk_rows), workers)
 
 
-def _judge_batch(judge: Judge, battles: pd.DataFrame, *, ballots: bool, shown: int) -> Batch:
+def _votes(ballots: str | None, report: str | None) -> str | None:
+    """Whether votes "must" be there, since a file is to hold them, or "may", to be drawn."""
+    if ballots is not None:
+        return "must"
+    return "may" if report is not None else None
+
+
+def _judge_batch(judge: Judge, battles: pd.DataFrame, *, votes: str | None, shown: int) -> Batch:
     from judge.battles import labels
 
-    judgments = judge.judge(battles, ballots=ballots)
+    judgments = judge.judge(battles, ballots=votes is not None)
     if judgments.proba.shape != (len(battles), 3):
         found = judgments.proba.shape
         raise ArenaJudgeError(f"{judge.name} gave probabilities {found} for {len(battles)} battles")
-    if ballots and judgments.ballots is None:
+    if votes == "must" and judgments.ballots is None:
         raise ArenaJudgeError(f"{judge.name} fills in no ballots; leave --ballots out")
     first = int(battles.index[0])
     visible = battles["prompt"].iloc[: max(0, shown - first)]
@@ -246,6 +266,7 @@ def _write(
     progress: Progress | None,
     prior: Floats | None,
     doubts: abstaining.Abstaining | None,
+    scored: Scored | None,
     *,
     hold: bool,
 ) -> tuple[Tally, list[tuple[str, str, list[float]]]]:
@@ -272,6 +293,8 @@ def _write(
             stack.enter_context(progress)
         for batch in batches:
             tally.add(batch.proba, batch.labels)
+            if scored is not None:
+                scored.add(batch.proba, batch.labels, batch.reasons, batch.ballots)
             unjudged.append(_unjudged_rows(batch))
             if votes is not None and batch.ballots is not None:
                 votes.append(batch.ballots)
@@ -320,12 +343,42 @@ def _show(head: list[tuple[str, str, list[float]]], *, to_error: bool) -> None:
         click.echo(line, err=to_error)
 
 
+def _words(
+    summary: Summary, doubts: abstaining.Abstaining | None, asked: list[Report]
+) -> list[str]:
+    """The run in words, for people."""
+    doubtful = [] if doubts is None else [doubts.line()]
+    return [*summary.lines(), *doubtful, *(line for report in asked for line in report.lines())]
+
+
+def _scored(files: Files) -> Scored | None:
+    if files.report is None:
+        return None
+    from judge.report.scoring import Scored
+
+    return Scored()
+
+
+def _draw(
+    scored: Scored, path: Path, judge: str, battles: str, words: list[str], seed: int
+) -> None:
+    from judge.report.page import origin, write_page
+    from judge.report.scoring import score_page
+
+    source = Path(battles).name
+    write_page(
+        score_page(scored, judge=judge, source=source, words=words, origin=origin("score", seed)),
+        path,
+    )
+
+
 def _tell(
     summary: Summary,
     files: Files,
     replaced: list[str],
     asked: list[Report],
     doubts: abstaining.Abstaining | None,
+    words: list[str],
     as_json: bool,
 ) -> None:
     """The summary: lines for people on standard error, JSON for machines on standard output."""
@@ -341,12 +394,7 @@ def _tell(
             result["asked"] = [report.to_dict() for report in asked]
         click.echo(json.dumps(result))
         return
-    doubtful = () if doubts is None else (doubts.line(),)
-    for line in (
-        *summary.lines(),
-        *doubtful,
-        *(line for report in asked for line in report.lines()),
-    ):
+    for line in words:
         say(line)
     for path in _all(files):
         before = str(path) in replaced
