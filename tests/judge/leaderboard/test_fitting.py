@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
 
@@ -114,6 +114,7 @@ def test_known_strengths_and_effects_are_found(simulate: Simulate) -> None:
     assert found[8] == pytest.approx(0.6, abs=0.06)
 
 
+@settings(max_examples=40)
 @given(
     outcomes=st.lists(
         st.tuples(st.integers(0, 4), st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0])),
