@@ -91,6 +91,12 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def rate(number: float, seconds: float) -> str:
+    """How many a second: 1,200 a second, 4.5 a second, 0.31 a second."""
+    speed = number / max(seconds, 1e-9)
+    return f"{speed:,.0f} a second" if speed >= 9.95 else f"{speed:.2g} a second"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: 0.04 s, 4.2 s, 52 s, 3 min 07 s, 2 h 05 min."""
     if seconds < 0.995:
@@ -148,14 +154,13 @@ class Progress:
             say(line)
 
     def _line(self, seconds: float) -> str:
-        rate = self._done / max(seconds, 1e-9)
-        line = f"{self._done:,} {self._what}, {rate:,.0f} a second"
+        line = f"{count(self._done, self._what.removesuffix('s'))}, {rate(self._done, seconds)}"
         if self._total is None:
             return line
         # An estimate can fall short of what comes; it must not claim to be done.
         total = max(self._total, self._done + self._about)
         share = self._done / max(total, 1)
-        left = duration((total - self._done) / max(rate, 1e-9))
+        left = duration((total - self._done) * seconds / max(self._done, 1))
         about = "about " if self._about else ""
         line = f"{about}{share:.0%} of {about}{total:,}: {line}, {about}{left} left"
         return f"[{'#' * int(20 * share):<20}] {line}" if self._live else line

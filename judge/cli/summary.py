@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from judge.cli.console import count, duration
+from judge.cli.console import count, duration, rate
 from judge.metrics import accuracy_rows, class_prior, log_loss, log_loss_rows
 
 Floats = npt.NDArray[np.float64]
@@ -50,8 +50,7 @@ class Summary:
 
     def lines(self) -> list[str]:
         """For people."""
-        rate = self.battles / max(self.seconds, 1e-9)
-        took = f"{duration(self.seconds)}, {rate:,.0f} a second"
+        took = f"{duration(self.seconds)}, {rate(self.battles, self.seconds)}"
         lines = [f"{count(self.battles, 'battle')} by {self.judge} in {took}"]
         if self.mean is not None:
             a, b, tie = self.mean

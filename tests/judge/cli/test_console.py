@@ -130,6 +130,21 @@ def test_progress_elsewhere_is_a_plain_line_now_and_then(
     assert capsys.readouterr().err == ("300 battles, 10 a second\n600 battles, 10 a second\n")
 
 
+def test_a_slow_judge_has_a_rate_too(clock: _Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("battles", 3) as progress:
+        clock.now = 40.0
+        progress.advance(1)
+    assert capsys.readouterr().err == ("33% of 3: 1 battle, 0.025 a second, 1 min 20 s left\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds", "said"),
+    [(12_345, 1.0, "12,345"), (99, 10.0, "9.9"), (5, 1.0, "5"), (24, 36.0, "0.67"), (0, 0.0, "0")],
+)
+def test_rates(number: int, seconds: float, said: str) -> None:
+    assert console.rate(number, seconds) == f"{said} a second"
+
+
 def test_an_estimate_that_falls_short_does_not_claim_to_be_done(
     clock: _Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
