@@ -39,6 +39,7 @@ class Labelled:
         proba: what each judge said, (N, 3) in the order A, B, tie; NaN rows are unjudged.
         facts: a table of N rows of what else was asked of each batch; None if nothing was.
         seconds: how long each judge took, over all batches; those judged at once count apiece.
+        reasons: for each judge why a battle is unjudged, by its place, as far as it said.
     """
 
     ids: list[str]
@@ -47,6 +48,7 @@ class Labelled:
     proba: dict[str, Floats]
     facts: pd.DataFrame | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, dict[int, str]] = field(default_factory=dict)
 
 
 def read_labelled(
@@ -89,7 +91,18 @@ def read_labelled(
         {name: np.concatenate([part.proba[name] for part in parts]) for name in judges or {}},
         pd.concat(tables, ignore_index=True) if tables else None,
         {name: sum(part.seconds[name] for part in parts) for name in judges or {}},
+        {name: _reasons(parts, name) for name in judges or {}},
     )
+
+
+def _reasons(parts: list[_Part], name: str) -> dict[int, str]:
+    """What a judge said of each batch, by the places of the whole."""
+    found: dict[int, str] = {}
+    before = 0
+    for part in parts:
+        found |= {before + place: reason for place, reason in part.reasons[name].items()}
+        before += len(part.ids)
+    return found
 
 
 def prompt_mark(turns: tuple[str, ...]) -> int:
@@ -108,6 +121,7 @@ class _Part:
     proba: dict[str, Floats]
     facts: pd.DataFrame | None
     seconds: dict[str, float]
+    reasons: dict[str, Mapping[int, str]]
 
 
 def _judged(
@@ -123,11 +137,12 @@ def _judged(
     if found is None:
         mend = "add winner_model_a, winner_model_b and winner_tie, or winner"
         raise InputError("has no labels, and they are what this is about", file=source, mend=mend)
-    proba, seconds = {}, {}
+    proba, seconds, reasons = {}, {}, {}
     for name, judge in judges.items():
         started = perf_counter()
-        proba[name] = judge.predict_proba(battles)
+        said = judge.judge(battles)
         seconds[name] = perf_counter() - started
+        proba[name], reasons[name] = said.proba, said.reasons
     return _Part(
         battles["id"].tolist(),
         found,
@@ -135,4 +150,5 @@ def _judged(
         proba,
         None if facts is None else facts(battles),
         seconds,
+        reasons,
     )

@@ -131,11 +131,12 @@ def read_with(
     facts: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     chunk_rows: int = 4096,
     workers: int = 1,
+    unlabelled: bool = False,
 ) -> Labelled:
     """The labelled battles with what every entrant says of them, in the order of the entrants.
 
     Battles that a file does not name are counted as unjudged, and both that and predictions for no
-    battle are said.
+    battle are said. Battles may have no labels where `unlabelled`.
     """
     from dataclasses import replace
 
@@ -155,6 +156,7 @@ def read_with(
             chunk_rows=chunk_rows,
             workers=1 if asks else workers,
             tick=None if asks else progress.advance,
+            unlabelled=unlabelled,
         )
     return replace(battles, proba={one.name: _proba(one, battles) for one in field})
 
