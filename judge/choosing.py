@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.intp]
 Learner = Callable[[Ints], Callable[[Ints], Floats]]
 
 LEAST_PROMPTS = 3
-_DEALT, _MOST_DEALS = 4000, 20
+_DEALT, _MOST_DEALS = 2000, 10
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def enough_prompts(codes: Ints, what: str) -> None:
 
 
 def deals(codes: Ints) -> int:
-    """How often folds are dealt: so that four thousand prompts are, or 20 times."""
+    """How often folds are dealt: so that two thousand prompts are, or 10 times."""
     return int(np.clip(_DEALT // (int(codes.max()) + 1), 1, _MOST_DEALS))
 
 

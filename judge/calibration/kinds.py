@@ -41,8 +41,9 @@ def calibrator_from_settings(settings: object, *, file: str | Path | None = None
         raise InputError("calibrator is no list of names and numbers", file=file)
     values = dict(settings)
     method = values.pop("method", None)
+    known = isinstance(method, str) and method in (*PARAMETERS, ISOTONIC)
     allowed = {"sides", "tie"} if method == ISOTONIC else {"strength", "sides", "tie", "shift"}
-    if method != ISOTONIC and method not in PARAMETERS:
+    if not known:
         mend = f"it is one of {', '.join((*PARAMETERS, ISOTONIC))}"
         raise InputError(f"calibrator has the method {method!r}", file=file, mend=mend)
     unknown = sorted(str(name) for name in values if name not in allowed)
