@@ -129,6 +129,10 @@ class Batcher:
         left = [job for job in (*self._judged, *self._jobs) if not job.outcome.done()]
         for job in left:
             job.outcome.set_result(stopping())
+        while self._jobs:
+            self._leave(self._jobs.popleft())
+        self._judged = []
+        self._empty.set()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -145,7 +149,7 @@ class Batcher:
                 await self._gather()
                 self._judged = self._take()
                 if self._judged:
-                    await self._judge(worker)
+                    await self._judge(worker, self._judged)
                 self._judged = []
                 self._check_empty()
         finally:
@@ -182,8 +186,8 @@ class Batcher:
             batch.append(job)
         return batch
 
-    async def _judge(self, worker: Worker) -> None:
-        requests = [job.asked for job in self._judged]
+    async def _judge(self, worker: Worker, jobs: Sequence[Job]) -> None:
+        requests = [job.asked for job in jobs]
         battles = sum(map(len, requests))
         started = time.monotonic()
         try:
@@ -192,7 +196,7 @@ class Batcher:
             _log.error("a batch failed", exc_info=error)
             fault = Refused(500, "internal", f"the server failed ({type(error).__name__})")
             outcomes = [fault] * len(requests)
-        for job, outcome in zip(self._judged, outcomes, strict=True):
+        for job, outcome in zip(jobs, outcomes, strict=True):
             if not job.outcome.done():
                 job.outcome.set_result(outcome)
         self._answered_at = time.monotonic()

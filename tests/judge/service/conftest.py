@@ -117,7 +117,7 @@ async def served(service: Service) -> AsyncIterator[Caller]:
             yield Caller(client, service)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def talk() -> Callable[..., Any]:
     """Runs a conversation with a service of a judge and settings; gives what it returns."""
 
