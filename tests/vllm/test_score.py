@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vllm")]
 ROOT = Path(__file__).parents[2]
 BATTLES = ROOT / "examples" / "battles.csv"
 LENGTH = 4096  # of the server's model
-PATIENCE = 240.0
+PATIENCE = 600.0
 
 Command = list[str | Path]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
