@@ -18,7 +18,6 @@ import numpy.typing as npt
 from judge.bootstrap import Means, Tallies, group_codes
 from judge.differences import Difference, Pair, differences, runs_together
 from judge.errors import ArenaJudgeError
-from judge.matching import Alignment, align
 from judge.measuring import Tallied, rank_correlation, score, tally
 from judge.metrics import checked, class_prior
 from judge.scores import Comparison, Effort, JudgeScore
@@ -259,12 +258,10 @@ def _complemented(
 __all__ = [
     "NOTHING",
     "PRIOR",
-    "Alignment",
     "Comparison",
     "Difference",
     "Effort",
     "JudgeScore",
     "Known",
-    "align",
     "compare",
 ]

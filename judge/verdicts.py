@@ -118,7 +118,7 @@ def _what_it_takes(result: Comparison, judges: Sequence[JudgeScore]) -> list[str
     if needs:
         found.append(
             f"More battles like these that would tell them from {result.best}, were the "
-            f"differences truly as seen ({POWER:.0%} power): {'; '.join(needs)}."
+            f"differences truly as seen ({100 * POWER:.0f} % power): {'; '.join(needs)}."
         )
     return found
 

@@ -189,9 +189,9 @@ def _verdicts(
     workers: int,
 ) -> tuple[Named, Floats | None, str, list[str]]:
     """The battles without their text, who won by the judge, its name, and what is to be said."""
-    from judge.comparison import align
     from judge.judges import load_judge
     from judge.leaderboard.boards import LABELS
+    from judge.matching import align
     from judge.predictions import read_predictions
     from judge.provenance import flattering, learned_from
 

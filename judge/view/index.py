@@ -150,9 +150,9 @@ def lay_beside(ids: Sequence[str], name: str, file: str | Path) -> Predictions:
     """Reads a file of predictions and finds each battle's.
 
     Raises:
-        InputError: what cannot be read, or matched (see `judge.comparison.align`).
+        InputError: what cannot be read, or matched (see `judge.matching.align`).
     """
-    from judge.comparison import align
+    from judge.matching import align
     from judge.predictions import COLUMNS, read_predictions
 
     table = read_predictions(file)

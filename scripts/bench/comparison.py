@@ -159,7 +159,7 @@ def main() -> None:
         took = timed(lambda peer=peer: peer(field, given.naive, given.seed))
         scaled = took / given.naive * given.rounds
         rounds_said = f"{given.naive}, scaled to {rounds}"
-        rows.append([name, rounds_said, f"{scaled:.0f} s", f"{scaled / own:.0f}", ""])
+        rows.append([name, rounds_said, f"{scaled:.0f} s", f"{scaled / own:.1f}", ""])
     print(setting("scripts.bench.comparison"), end="\n\n")
     head = [f"{given.battles:,} battles, {given.judges} judges", *HEAD]
     print(table(head, rows))

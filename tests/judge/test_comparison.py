@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
-from judge.comparison import PRIOR, Comparison, JudgeScore, align, compare
-from judge.errors import ArenaJudgeError, InputError
-from judge.metrics import accuracy, brier, calibration_error, log_loss
+from judge.agreement import cohen_kappa, confusion, krippendorff_alpha, macro_f1
+from judge.comparison import NOTHING, PRIOR, Comparison, JudgeScore, Known, compare
+from judge.consistency import Consistency
+from judge.differences import holm
+from judge.errors import ArenaJudgeError
+from judge.metrics import (
+    accuracy,
+    brier,
+    calibration_error,
+    confidence,
+    decided_accuracy,
+    entropy,
+    lean,
+    log_loss,
+    ranked_probability,
+)
+from judge.reliability import reliability
+from judge.scores import Effort
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,7 +73,31 @@ def test_every_figure_is_the_metric_s() -> None:
         assert score.brier == pytest.approx(brier(labels, p), abs=1e-12)
         assert score.accuracy == pytest.approx(accuracy(labels, p), abs=1e-12)
         assert score.calibration_error == pytest.approx(calibration_error(labels, p), abs=1e-12)
+        assert score.ranked_probability == pytest.approx(ranked_probability(labels, p), abs=1e-12)
+        assert score.decided_accuracy == pytest.approx(decided_accuracy(labels, p), abs=1e-12)
+        assert score.entropy == pytest.approx(entropy(p), abs=1e-12)
+        assert score.confidence == pytest.approx(confidence(p), abs=1e-12)
+        assert score.lean == pytest.approx(lean(labels, p), abs=1e-12)
+        matrix = confusion(labels, p)
+        assert score.confusion == tuple(map(tuple, matrix.tolist()))
+        assert score.kappa == cohen_kappa(matrix)
+        assert score.alpha == krippendorff_alpha(matrix)
+        assert score.macro_f1 == macro_f1(matrix)
+        assert score.reliability == reliability(labels, p)
         assert score.low < score.log_loss < score.high
+        for mean, interval in score.intervals.items():
+            assert interval.low <= getattr(score, mean) <= interval.high
+
+
+def test_means_have_intervals_that_stay_within_what_can_be() -> None:
+    labels, _ = _draw(np.random.default_rng(2), 30)
+    score = compare(labels, {"all right": labels}, rounds=ROUNDS).scores[1]
+    assert (score.log_loss, score.low, score.high) == pytest.approx((0, 0, 0), abs=1e-12)
+    accuracy_of = score.intervals["accuracy"]
+    assert (round(accuracy_of.low, 2), accuracy_of.high) == (0.89, 1)
+    poor = compare(labels, {"poor": labels[:, [1, 0, 2]]}, rounds=ROUNDS).scores[1]
+    for name, (least, most) in {"accuracy": (0, 1), "brier": (0, 2), "lean": (-2, 2)}.items():
+        assert least <= poor.intervals[name].low <= poor.intervals[name].high <= most
 
 
 def test_a_difference_has_the_sign_of_what_is_worse_and_is_judged_in_pairs() -> None:
@@ -92,9 +132,10 @@ def test_the_seed_decides_the_intervals_and_nothing_else_does() -> None:
     judges = {"one": proba, "two": _blurred(proba, 0.5)}
     first = compare(labels, judges, groups=groups, rounds=ROUNDS, seed=7)
     named = np.array([f"prompt {group * 37 % 40}" for group in groups], dtype=object)
-    assert compare(labels, judges, groups=named, rounds=ROUNDS, seed=7) == first
+    again = compare(labels, judges, groups=named, rounds=ROUNDS, seed=7)
+    assert repr(again) == repr(first)  # where NaN is like itself
     other = compare(labels, judges, groups=groups, rounds=ROUNDS, seed=8)
-    assert other != first
+    assert repr(other) != repr(first)
     assert [score.log_loss for score in other.scores] == [s.log_loss for s in first.scores]
 
 
@@ -109,15 +150,15 @@ def test_repeating_every_battle_narrows_nothing_when_prompts_are_kept_together()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("copies", [1, 3])
-def test_a_95_percent_interval_covers_the_truth_about_95_times_in_a_hundred(copies: int) -> None:
+def test_a_95_percent_interval_covers_the_truth_about_95_times_in_a_hundred() -> None:
+    copies = 3
     generator = np.random.default_rng(10)
     _, many = _draw(generator, 400_000)
     blurred = _blurred(many, 0.5)
     truth = -(many * np.log(blurred)).sum(axis=1).mean()
     gap = truth + (many * np.log(many)).sum(axis=1).mean()
     covered = np.zeros(2)
-    draws = 400
+    draws = 300
     for draw in range(draws):
         labels, proba = (np.repeat(part, copies, axis=0) for part in _draw(generator, 200))
         result = compare(
@@ -131,8 +172,8 @@ def test_a_95_percent_interval_covers_the_truth_about_95_times_in_a_hundred(copi
         covered[0] += score.low <= truth <= score.high
         if score.against_best is not None:
             covered[1] += score.against_best.low <= gap <= score.against_best.high
-    # 400 draws have a standard error of 1.1 points; small samples fall a point short.
-    assert ((covered / draws > 0.91) & (covered / draws < 0.985)).all(), covered / draws
+    # 300 draws have a standard error of 1.3 points.
+    assert ((covered / draws > 0.915) & (covered / draws < 0.98)).all(), covered / draws
 
 
 def test_what_a_judge_left_unjudged_is_counted_and_differences_are_on_the_rest() -> None:
@@ -159,7 +200,7 @@ def test_unlabelled_battles_are_left_out_and_counted() -> None:
     result = compare(labels, {"one": proba}, groups=groups, rounds=ROUNDS)
     assert (result.battles, result.unlabelled, result.prompts) == (40, 20, 30)
     expected = compare(labels[20:], {"one": proba[20:]}, groups=groups[20:], rounds=ROUNDS)
-    assert result.scores == expected.scores
+    assert repr(result.scores) == repr(expected.scores)
 
 
 def test_one_prompt_says_nothing_about_others() -> None:
@@ -179,6 +220,108 @@ def test_a_judge_of_a_single_battle_still_gets_its_row() -> None:
     assert _by_name(result)["alone"].battles == result.common == 1
 
 
+def test_a_judge_that_judged_nothing_is_shown_and_costs_the_others_nothing() -> None:
+    labels, proba = _draw(np.random.default_rng(17), 50)
+    judges = {"none": np.full((50, 3), np.nan), "one": proba, "two": _blurred(proba, 0.5)}
+    result = compare(labels, judges, rounds=ROUNDS)
+    assert [score.name for score in result.scores][-1] == "none"
+    last = result.scores[-1]
+    assert (last.battles, last.unjudged) == (0, 50)
+    assert np.isnan([last.log_loss, last.low, last.accuracy, last.kappa]).all()
+    assert last.against_prior is None
+    assert result.common == 50
+    without = compare(labels, {n: p for n, p in judges.items() if n != "none"}, rounds=ROUNDS)
+    assert repr(result.scores[:-1]) == repr(without.scores)
+
+
+def test_who_keeps_the_common_battles_few_is_named() -> None:
+    labels, proba = _draw(np.random.default_rng(18), 60)
+    few = proba.copy()
+    few[10:] = np.nan
+    most = proba.copy()
+    most[:5] = np.nan
+    result = compare(labels, {"few": few, "most": most, "all": proba}, rounds=ROUNDS)
+    assert result.common == 5
+    assert result.held_back_by == ("few", 55)
+    assert compare(labels, {"most": most, "all": proba}, rounds=ROUNDS).held_back_by is None
+
+
+def test_every_two_judges_are_compared_and_tested_together() -> None:
+    labels, proba = _draw(np.random.default_rng(19), 400, spread=0.7)
+    shares = {"c": 0.9, "a": 0.0, "b": 0.02, "d": 0.92}
+    judges = {name: _blurred(proba, share) for name, share in shares.items()}
+    result = compare(labels, judges, rounds=ROUNDS)
+    ranked = [score.name for score in result.scores[1:]]
+    assert set(ranked[:2]) == {"a", "b"}
+    assert [(pair.first, pair.second) for pair in result.pairs] == list(combinations(ranked, 2))
+    for pair in result.pairs:
+        expected = log_loss(labels, judges[pair.first]) - log_loss(labels, judges[pair.second])
+        assert pair.difference.value == pytest.approx(expected, abs=1e-12)
+    corrected = holm([pair.difference.p_value for pair in result.pairs])
+    assert [pair.difference.p_holm for pair in result.pairs] == corrected
+    against = [score.against_best for score in result.scores[2:]]
+    assert against == [pair.difference.turned() for pair in result.pairs[:3]]
+    assert [set(run) for run in result.together] == [{"a", "b"}, {"c"}, {"d"}]
+    assert result.scores[1].against_prior is not None
+    alone = [s.against_prior.p_value for s in result.scores[1:] if s.against_prior]
+    kept = [s.against_prior.p_holm for s in result.scores[1:] if s.against_prior]
+    assert kept == holm(alone)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_ever_so_few_battles_can_be_compared(size: int) -> None:
+    labels, proba = _draw(np.random.default_rng(20), size)
+    result = compare(labels, {"one": proba, "two": _blurred(proba, 0.5)}, rounds=ROUNDS)
+    assert [score.battles for score in result.scores] == [size] * 3
+    gap = result.scores[1].against_prior
+    assert gap is not None
+    assert not gap.told_apart
+
+
+def test_ties_and_nothing_else_can_be_compared() -> None:
+    labels = np.tile([0.0, 0.0, 1.0], (40, 1))
+    judges = {"sure": np.tile([0.1, 0.1, 0.8], (40, 1)), "tie": labels.copy()}
+    result = compare(labels, judges, rounds=ROUNDS)
+    scores = _by_name(result)
+    assert result.best == "tie"
+    assert np.isnan(scores["sure"].decided_accuracy)
+    assert np.isnan(scores["sure"].kappa)
+    assert scores["tie"].against_prior is not None
+    assert scores["tie"].against_prior.p_holm == 1
+    assert scores["sure"].against_best is not None
+    assert scores["sure"].against_best.told_apart
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=20)
+def test_length_s_correlation_agrees_with_scipy(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels, proba = _draw(generator, 60)
+    longer = generator.integers(-5, 5, 60).astype(float)
+    longer[:7] = np.nan
+    result = compare(labels, {"one": proba}, length_difference=longer, rounds=20)
+    expected = spearmanr((proba[:, 0] - proba[:, 1])[7:], longer[7:]).statistic
+    assert result.scores[1].length_correlation == pytest.approx(expected, abs=1e-9)
+    people = spearmanr((labels[:, 0] - labels[:, 1])[7:], longer[7:]).statistic
+    assert result.length_correlation == pytest.approx(people, abs=1e-9)
+    assert np.isnan(result.scores[0].length_correlation)  # a constant goes with nothing
+
+
+def test_what_else_is_known_of_a_judge_is_in_its_row() -> None:
+    labels, proba = _draw(np.random.default_rng(22), 30)
+    word = Consistency(60, 1, 29, 0.8, 0.1, 0.0, 0.2, 0.55)
+    known = Known({"one": word}, {"one": Effort(0.5, 0.002)})
+    result = compare(labels, {"one": proba, "two": proba}, known=known, rounds=ROUNDS)
+    scores = _by_name(result)
+    assert (scores["one"].order, scores["one"].effort) == (word, Effort(0.5, 0.002))
+    assert scores["two"].order is None
+    frame = result.to_frame().set_index("name")
+    assert frame.loc["one", "order_consistency"] == 0.8
+    assert frame.loc["one", "cost_a_battle"] == 0.002
+    assert np.isnan(frame.loc["two", "seconds_a_battle"])
+    assert not NOTHING.orders
+
+
 def test_soft_labels_are_labels() -> None:
     generator = np.random.default_rng(15)
     labels = generator.dirichlet([1, 1, 1], 100)
@@ -193,6 +336,12 @@ def test_soft_labels_are_labels() -> None:
         (np.eye(3)[:2], {"one": np.full((2, 3), np.nan)}, None, "one judged none of the 2"),
         (np.eye(3)[:2], {"one": np.full((3, 3), 1 / 3)}, None, "one: 2 battles"),
         (np.eye(3)[:2], {"one": np.full((2, 3), 0.5)}, None, "probabilities of one must lie"),
+        (
+            np.eye(3)[:2],
+            {"one": np.full((2, 3), np.nan), "two": np.full((2, 3), np.nan)},
+            None,
+            "one, two judged none of the 2",
+        ),
         (np.eye(3)[:2], {"one": np.full((2, 3), 1 / 3)}, [1], "groups of shape"),
         (np.eye(2), {"one": np.full((2, 3), 1 / 3)}, None, "labels must have the shape"),
         (np.eye(3)[:2], {}, None, "compare needs judges"),
@@ -212,6 +361,12 @@ def test_what_cannot_be_compared_is_refused(
         compare(labels, judges, groups=groups)
 
 
+def test_length_differences_must_be_as_many_as_battles() -> None:
+    judges = {"one": np.full((3, 3), 1 / 3)}
+    with pytest.raises(ArenaJudgeError, match="3 battles but length differences"):
+        compare(np.eye(3), judges, length_difference=[1, 2], rounds=ROUNDS)
+
+
 def test_rounds_must_be_at_least_one() -> None:
     with pytest.raises(ArenaJudgeError, match="one round"):
         compare(np.eye(3), {"one": np.full((3, 3), 1 / 3)}, rounds=0)
@@ -222,50 +377,15 @@ def test_the_frame_has_a_row_a_judge_and_a_column_a_figure() -> None:
     result = compare(labels, {"one": proba, "two": _blurred(proba, 0.5)}, rounds=ROUNDS)
     frame = result.to_frame()
     assert frame["name"].tolist() == [score.name for score in result.scores]
+    assert frame.columns[:4].tolist() == ["name", "battles", "unjudged", "log_loss"]
+    assert frame["brier_low"].iloc[1] == result.scores[1].intervals["brier"].low
+    assert frame.filter(regex="^label_.*_verdict_").iloc[1].sum() == pytest.approx(50)
+    curves, pairs = result.curves(), result.pair_frame()
+    assert curves[(curves["judge"] == "one") & (curves["of"] == "tie")]["battles"].sum() == 50
+    assert pairs[["first", "second"]].values.tolist() == [["one", "two"]]
+    assert pairs["value"].iloc[0] == result.pairs[0].difference.value
     second = result.scores[2]
     assert second.against_best is not None
     assert frame["against_best_p_value"].iloc[2] == second.against_best.p_value
     assert np.isnan(frame["against_best"].iloc[1])
     assert json.loads(json.dumps(asdict(replace(result, scores=()))))["best"] == result.best
-
-
-def _predictions(ids: list[str], proba: Floats) -> pd.DataFrame:
-    columns = ["winner_model_a", "winner_model_b", "winner_tie"]
-    return pd.DataFrame({"id": ids}).join(pd.DataFrame(proba, columns=columns))
-
-
-@given(st.permutations(range(8)), st.integers(1, 8))
-def test_predictions_find_their_battles_by_id(order: list[int], kept: int) -> None:
-    _, proba = _draw(np.random.default_rng(20), 8)
-    ids = [f"battle {n}" for n in range(8)]
-    rows = order[:kept]
-    table = _predictions(
-        [*(ids[n] for n in rows), "unheard of"], np.vstack([proba[rows], [1, 0, 0]])
-    )
-    aligned = align(ids, table)
-    assert (aligned.missing, aligned.unknown) == (8 - kept, 1)
-    expected = np.where(np.isin(np.arange(8), rows)[:, None], proba, np.nan)
-    np.testing.assert_array_equal(aligned.proba, expected)
-
-
-def test_alike_ids_in_the_same_order_go_by_position() -> None:
-    _, proba = _draw(np.random.default_rng(21), 3)
-    aligned = align(["1", "1", "2"], _predictions(["1", "1", "2"], proba))
-    np.testing.assert_array_equal(aligned.proba, proba)
-    assert (aligned.missing, aligned.unknown) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("ids", "given", "said"),
-    [
-        (["1", "1", "2"], ["1", "2", "1"], "p.csv, column id: id '1' occurs more than once in the"),
-        (["1", "2"], ["2", "2"], "more than once in the predictions"),
-        (["1", "1"], ["1", "2"], "more than once in the battles"),
-        (["1", "2"], ["3", "4"], "none of its ids"),
-    ],
-)
-def test_predictions_that_cannot_be_laid_beside_battles_are_refused(
-    ids: list[str], given: list[str], said: str
-) -> None:
-    with pytest.raises(InputError, match=said):
-        align(ids, _predictions(given, np.full((len(given), 3), 1 / 3)), file="p.csv")

@@ -30,6 +30,14 @@ def _rewrite(name: str, change: Callable[[pd.DataFrame], pd.DataFrame], to: str)
     return to
 
 
+def _untimed(stdout: str) -> object:
+    """What was told, without how long it took."""
+    told = json.loads(stdout)
+    for score in told["scores"]:
+        del score["effort"]["seconds"]
+    return told
+
+
 def test_the_table_has_the_prior_first_and_then_the_best(
     run: Run, length_judge: Make, predictions: str
 ) -> None:
@@ -44,6 +52,94 @@ def test_the_table_has_the_prior_first_and_then_the_best(
     assert len({len(row) for row in rows}) == 1
     assert "40 labelled battles, 40 prompts" in result.stdout
     assert "fitted on these very labels" in result.stdout
+
+
+def test_every_table_fits_a_terminal_of_120_columns(
+    run: Run, length_judge: Make, predictions: str
+) -> None:
+    judges = [length_judge(f"a judge with a long name {gain}", gain=gain) for gain in (-3, 0, 9)]
+    stdout = run("compare", "battles.csv", predictions, *judges).stdout
+    *tables, verdicts, notes = stdout.rstrip("\n").split("\n\n")
+    heads = [table.splitlines()[0].split() for table in tables]
+    assert [head[1] for head in heads] == ["battles", "Brier", "entropy"]
+    assert {"RPS", "decided", "F1", "kappa", "alpha", "ECE"} < set(heads[1])
+    assert {"lean", "time"} < set(heads[2])
+    assert {len(table.splitlines()) for table in tables} == {7}
+    # These names are alike as far as they would be cut, so they are not.
+    assert "a judge with a long name -3" in tables[0]
+    short = run("compare", "battles.csv", predictions, f"a judge with a long name={judges[0]}")
+    shown = short.stdout.split("\n\n")[:3]
+    assert max(len(line) for table in shown for line in table.splitlines()) <= 120
+    assert "a judge with a…" in shown[0]
+    assert "a judge with a long name 9 is better than every other" in verdicts
+    assert "40 labelled battles" in notes
+
+
+def test_judges_that_say_the_same_cannot_be_told_apart(
+    run: Run, length_judge: Make, predictions: str
+) -> None:
+    stdout = run("compare", "battles.csv", predictions, length_judge("same")).stdout
+    assert "p and same cannot be told apart on this data." in stdout
+    assert "same has the very log loss of p." in stdout
+    row = next(line for line in stdout.splitlines() if line.startswith("same"))
+    assert row.endswith("0.0000 [0.0000, 0.0000]  1.000")
+
+
+def test_what_cannot_be_said_is_a_dash(run: Run, length_judge: Make, battle_file: Make) -> None:
+    table = pd.read_csv(battle_file(count=12), dtype=str)
+    table[COLUMNS] = ["0", "0", "1"]
+    table.to_csv("ties.csv", index=False)
+    result = run("compare", "ties.csv", length_judge("empty", unjudged="question"), length_judge())
+    assert result.exit_code == 0
+    losses, measures, *_ = (part.splitlines() for part in result.stdout.split("\n\n"))
+    empty = next(line for line in measures if line.startswith("empty")).split()
+    assert set(empty[1:]) == {"-"}
+    assert next(line for line in losses if line.startswith("empty")).split()[1] == "0"
+    prior = dict(zip(measures[0].split(), measures[2].removeprefix("class ").split(), strict=False))
+    assert (prior["decided"], prior["kappa"], prior["alpha"]) == ("-", "-", "-")
+    assert "empty judged none of them, and is not compared." in result.stdout
+
+
+def test_one_battle_is_compared(run: Run, length_judge: Make, battle_file: Make) -> None:
+    result = run("compare", battle_file(count=1), length_judge())
+    assert result.exit_code == 0
+    assert "1 labelled battle, 1 prompt;" in result.stdout
+    assert "One prompt says nothing about others" in result.stdout
+    assert "nan" not in result.stdout
+
+
+def test_the_time_that_a_judge_takes_is_measured_and_that_of_a_file_is_not(
+    run: Run, length_judge: Make, predictions: str
+) -> None:
+    slow = length_judge("slow", seconds=0.2)
+    told = json.loads(run("compare", "battles.csv", predictions, slow, "--json").stdout)
+    efforts = {score["name"]: score["effort"] for score in told["scores"]}
+    assert efforts["slow"]["seconds"] >= 0.2 / 40
+    assert efforts["slow"]["cost"] is None
+    assert efforts["p"] == {"seconds": None, "cost": None}
+
+
+def test_recorded_ballots_say_whether_the_orders_agree(
+    run: Run, predictions: str, battle_file: Make
+) -> None:
+    votes = [
+        {"id": 100 + n, "judge": "gpt", "order": order, "vote": "a" if order == "ab" else later}
+        for n, later in enumerate(["b", "b", "b", "a"] * 10)
+        for order in ("ab", "ba")
+    ]
+    pd.DataFrame(votes).to_csv("votes.csv", index=False)
+    assert run("import", "votes.csv", "-o", "ballots.parquet").exit_code == 0
+    made = run("fit", "battles.csv", "--ballots", "ballots.parquet", "-o", "gpt.judge")
+    assert made.exit_code == 0, made.stderr
+    result = run("compare", "battles.csv", predictions, "gpt.judge")
+    head, _, *rows = result.stdout.split("\n\n")[2].splitlines()
+    assert "orders agree" in head
+    cells = {row.split("  ")[0]: row.split() for row in rows}
+    assert any("75.0%" in row for row in rows)
+    assert "-" in cells["p"]
+    told = json.loads(run("compare", "battles.csv", "gpt.judge", "--json").stdout)
+    assert told["scores"][1]["order"]["order_consistency"] == 0.75
+    assert told["scores"][1]["order"]["pairs"] == 40
 
 
 def test_json_has_every_figure(run: Run, length_judge: Make, predictions: str) -> None:
@@ -78,9 +174,9 @@ def test_the_seed_and_nothing_else_decides_the_figures(
 ) -> None:
     judge = length_judge("other", gain=2)
     arguments = ["compare", "battles.csv", predictions, judge, "--json"]
-    first = run(*arguments).stdout
-    assert run(*arguments, "--chunk-rows", "7", "--workers", "3").stdout == first
-    assert run(*arguments, "--seed", "1").stdout != first
+    first = _untimed(run(*arguments).stdout)
+    assert _untimed(run(*arguments, "--chunk-rows", "7", "--workers", "3").stdout) == first
+    assert _untimed(run(*arguments, "--seed", "1").stdout) != first
 
 
 def test_battles_about_one_prompt_are_resampled_together(
