@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from judge.bootstrap import Tallies, group_codes
+from judge.bootstrap import Means, Tallies, group_codes
 from judge.leaks import Leaks
 from judge.metrics import log_loss_rows
 from judge.near import Kind
@@ -57,58 +57,72 @@ class LeakReport:
     strange: Figure
 
 
-def leak_report(
-    leaks: Leaks,
+def leak_reports(
+    leaks: Sequence[Leaks],
     ids: Sequence[str],
     labels: npt.ArrayLike,
-    proba: npt.ArrayLike,
+    proba: Mapping[str, npt.ArrayLike],
     groups: npt.ArrayLike,
     *,
     rounds: int = 2000,
     seed: int = 0,
-) -> LeakReport:
-    """The leaks of one judge among N battles, and its log loss with them and without.
+) -> list[LeakReport]:
+    """The leaks of judges among N battles, and their log loss with them and without; of judges that
+    have not seen any of the battles there is nothing to report.
 
     Args:
-        leaks: see `judge.leaks.find_leaks`.
+        leaks: of each judge, see `judge.leaks.find_leaks`.
         ids: of the battles.
-        labels, proba: (N, 3), NaN rows unlabelled or unjudged.
+        labels: (N, 3), NaN rows unlabelled.
+        proba: (N, 3) of each judge, NaN rows unjudged.
         groups: (N,) equal for battles about the same prompt.
         rounds, seed: of the bootstrap, which resamples prompts.
     """
-    y, p = np.asarray(labels, np.float64), np.asarray(proba, np.float64)
-    there = ~np.isnan(y).any(axis=1) & ~np.isnan(p).any(axis=1)
-    loss = np.full(len(y), np.nan)
-    if there.any():
+    y = np.asarray(labels, dtype=np.float64)
+    tallies = Tallies(group_codes(groups))
+    found: list[tuple[Leaks, Bools, tuple[Bools, ...]]] = []
+    for one in leaks:
+        p = np.asarray(proba[one.judge], dtype=np.float64)
+        there = np.asarray(~np.isnan(y).any(axis=1) & ~np.isnan(p).any(axis=1), dtype=np.bool_)
+        if not (there & (one.found.kinds > 0)).any():
+            continue
+        loss = np.zeros(len(y))
         loss[there] = log_loss_rows(y[there], p[there])
-    codes = np.asarray(groups)
-    counts = {kind: int((leaks.of(kind) & there).sum()) for kind in Kind}
+        known = one.of(Kind.EXACT, Kind.NEAR, Kind.PROMPT)
+        masks = (one.learned & there, ~one.learned & there, ~known & there)
+        for mask in masks:
+            tallies.add(np.where(mask, loss, 0.0), mask)
+        found.append((one, there, masks))
+    if not found:
+        return []
+    means = tallies.means(rounds=rounds, seed=seed)
+    reports = []
+    for number, (one, there, parts) in enumerate(found):
+        figures = [_figure(means, 3 * number + k, mask) for k, mask in enumerate(parts)]
+        reports.append(_report(one, ids, there, figures))
+    return reports
+
+
+def _figure(means: Means, at: int, mask: Bools) -> Figure:
+    value, low, high = (float(part[at]) for part in (means.value, means.low, means.high))
+    return Figure(int(mask.sum()), value, low, high)
+
+
+def _report(
+    leaks: Leaks, ids: Sequence[str], there: Bools, figures: Sequence[Figure]
+) -> LeakReport:
     places = np.flatnonzero((leaks.found.kinds > 0) & there)
     places = places[np.argsort(~leaks.learned[places], kind="stable")]
-    known = leaks.of(Kind.EXACT, Kind.NEAR, Kind.PROMPT)
-    learned, without, strange = (
-        _figure(loss[rows], codes[rows], rounds, seed)
-        for rows in (leaks.learned & there, ~leaks.learned & there, ~known & there)
+    exact, near, prompt = (
+        int((leaks.of(kind) & there).sum()) for kind in (Kind.EXACT, Kind.NEAR, Kind.PROMPT)
     )
     return LeakReport(
         leaks.judge,
         leaks.seen,
-        counts[Kind.EXACT],
-        counts[Kind.NEAR],
-        counts[Kind.PROMPT],
+        exact,
+        near,
+        prompt,
         tuple(ids[place] for place in places[:_NAMED].tolist()),
         tuple(dict.fromkeys(str(leaks.sources[place]) for place in places.tolist())),
-        learned,
-        without,
-        strange,
+        *figures,
     )
-
-
-def _figure(loss: Floats, groups: npt.NDArray[np.generic], rounds: int, seed: int) -> Figure:
-    nan = float("nan")
-    if not len(loss):
-        return Figure(0, nan, nan, nan)
-    tallies = Tallies(group_codes(groups))
-    tallies.add(loss, np.ones(len(loss)))
-    means = tallies.means(rounds=rounds, seed=seed)
-    return Figure(len(loss), float(means.value[0]), float(means.low[0]), float(means.high[0]))

@@ -11,6 +11,7 @@ import click
 from judge.cli import options, outputs
 from judge.cli.console import say
 from judge.cli.prompted_options import Asking, prompted_options
+from judge.cli.scrutiny import Scrutiny, length_difference, scrutiny_options
 
 
 @click.command()
@@ -25,6 +26,7 @@ from judge.cli.prompted_options import Asking, prompted_options
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("-o", "--output", metavar="FILE", help="Write the table as CSV as well.")
+@scrutiny_options
 @options.chunk_rows
 @options.workers
 @options.force
@@ -40,20 +42,25 @@ def compare(
     workers: int,
     force: bool,
     as_json: bool,
+    scrutiny: Scrutiny,
     asking: Asking,
 ) -> None:
     """Compare judges, or files of what they predicted, by log loss on LABELLED battles.
 
     Intervals are 95 % bootstrap intervals that resample prompts; differences are paired, battle by
     battle, and negative where a judge is better; p-values are Holm's. The class prior comes first:
-    what beats it has learnt something. docs/compare.md explains every column.
+    what beats it has learnt something. Battles that a judge learned from are found and named.
+    docs/compare.md explains every column.
 
     \b
     Example:
       arena-judge compare battles.csv predictions.csv
       arena-judge compare battles.csv statistical old=p1.csv new=p2.csv -o table.csv
+      arena-judge compare battles.csv statistical p.csv --slices turns,language --drop-leaks
+      arena-judge compare battles.csv statistical --labels mine.csv --labels-only
     """
     from judge.atomic import written_whole
+    from judge.cli import scrutiny_text
     from judge.cli.comparison_table import as_json as to_json
     from judge.cli.comparison_table import lines
     from judge.cli.entrants import entrants, read_with
@@ -62,31 +69,49 @@ def compare(
     from judge.comparison import compare as compare_judges
     from judge.provenance import flattering, learned_from
 
-    inputs = [labelled, *(name.rpartition("=")[2] for name in named), *named]
+    inputs = [labelled, *(name.rpartition("=")[2] for name in named), *named, *scrutiny.read]
     target = None
     if output is not None:
         target = outputs.target(output, outputs.COMPARISON, inputs=inputs, force=force)
     replaced = target is not None and target.is_file()
+    lists = scrutiny.targets(inputs, force, others=[] if target is None else [target])
     with entrants(named, labelled, asking, seed=seed, taken=[PRIOR]) as field:
         if asking.dry_run:
             for one in field:
                 if one.judge is not None:
                     asking.tell_estimate(one.judge, labelled, chunk_rows, as_json=as_json)
             return
-        battles = read_with(labelled, field, asking=asking, chunk_rows=chunk_rows, workers=workers)
+        learned = scrutiny.learned(field, chunk_rows=chunk_rows, workers=workers)
+        battles = read_with(
+            labelled,
+            field,
+            asking=asking,
+            facts=scrutiny.facts,
+            chunk_rows=chunk_rows,
+            workers=workers,
+            unlabelled=scrutiny.labels is not None,
+        )
         known = known_of(field, battles)
+        found = scrutiny.look(field, battles, learned, rounds=rounds, seed=seed)
+    battles = found.battles
     result = compare_judges(
         battles.labels,
         battles.proba,
         groups=battles.prompts,
+        length_difference=length_difference(battles),
         known=known,
         rounds=rounds,
         seed=seed,
     )
+    more = scrutiny.measure(found, result, rounds=rounds, seed=seed)
     if target is not None:
         with written_whole(target) as file:
             file.write(result.to_frame().to_csv(index=False, lineterminator="\n").encode())
-    click.echo(to_json(result) if as_json else "\n".join(lines(result)))
+    scrutiny.write(lists, found)
+    if as_json:
+        click.echo(to_json(result, scrutiny_text.as_dict(scrutiny, found, more)))
+    else:
+        click.echo("\n".join([*lines(result), *scrutiny_text.lines(scrutiny, found, more)]))
     for one in field:
         if one.judge is not None and learned_from(one.judge.sources, labelled):
             say(f"note: {flattering(one.name, labelled)}")

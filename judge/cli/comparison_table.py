@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -28,9 +28,9 @@ def lines(result: Comparison) -> list[str]:
     return "\n\n".join("\n".join(part) for part in [*parts, *said] if part).split("\n")
 
 
-def as_json(result: Comparison) -> str:
-    """Every figure; null for what cannot be said and for what is infinite."""
-    return json.dumps(finite(asdict(result)), allow_nan=False)
+def as_json(result: Comparison, more: Mapping[str, object] | None = None) -> str:
+    """Every figure, and what else was found; null for what cannot be said or is infinite."""
+    return json.dumps(finite(asdict(result) | dict(more or {})), allow_nan=False)
 
 
 def finite(value: object) -> object:
@@ -59,11 +59,11 @@ def _names(result: Comparison) -> list[str]:
 def _losses() -> list[Column]:
     return [
         ("battles", lambda s: f"{s.battles:,}"),
-        ("log loss [95 %]", lambda s: _with_range(s.log_loss, s.low, s.high, ".4f")),
-        ("less the prior's [95 %]", lambda s: _gap(s.against_prior)),
-        ("p", lambda s: _p(s.against_prior)),
-        ("less the best's [95 %]", lambda s: _gap(s.against_best)),
-        ("p", lambda s: _p(s.against_best)),
+        ("log loss [95 %]", lambda s: with_range(s.log_loss, s.low, s.high, ".4f")),
+        ("less the prior's [95 %]", lambda s: gap(s.against_prior)),
+        ("p", lambda s: p_shown(s.against_prior)),
+        ("less the best's [95 %]", lambda s: gap(s.against_best)),
+        ("p", lambda s: p_shown(s.against_best)),
     ]
 
 
@@ -109,20 +109,23 @@ def _number(value: float | None, form: str) -> str:
     return text if float(text.strip("%").replace(",", "")) else f"{0.0:{form}}".replace("+", "")
 
 
-def _with_range(value: float, low: float, high: float, form: str) -> str:
+def with_range(value: float, low: float, high: float, form: str) -> str:
+    """A figure with its interval."""
     if math.isnan(value):
         return "-"
     span = "[-]" if math.isnan(low) else f"[{_number(low, form)}, {_number(high, form)}]"
     return f"{_number(value, form)} {span}"
 
 
-def _gap(difference: Difference | None) -> str:
+def gap(difference: Difference | None, form: str = "+.4f") -> str:
+    """A difference with its interval."""
     if difference is None:
         return "-"
-    return _with_range(difference.value, difference.low, difference.high, "+.4f")
+    return with_range(difference.value, difference.low, difference.high, form)
 
 
-def _p(difference: Difference | None) -> str:
+def p_shown(difference: Difference | None) -> str:
+    """Its corrected p-value."""
     if difference is None or math.isnan(difference.p_holm):
         return "-"
     return "<.001" if difference.p_holm < 0.001 else f"{difference.p_holm:.3f}"
