@@ -3,8 +3,9 @@
     python scripts/train_statistical.py --data FOLDER [-o judge/judges/weights/statistical]
     python scripts/train_statistical.py --data FOLDER --seen-only
 
-The second writes `seen.npz` alone, the marks of the battles that the judge learned from, and leaves
-the weights as they are.
+Beside the weights lie `seen.npz`, the marks of the battles that the judge learned from, and
+`conformal.npz`, how improbable the natural sample's labels were to heads that had not seen them. The
+second command writes `seen.npz` alone and leaves the weights as they are.
 
 Two steps, because the data ask for them:
 
@@ -42,6 +43,7 @@ from judge.ballots import CRITERIA
 from judge.battles import labels as labels_of
 from judge.battles import read_battles
 from judge.comparison import Comparison, compare
+from judge.conformal import fit_conformity
 from judge.davidson import Block, fit_linear, probabilities
 from judge.features.extraction import Extract, extract, feature_names
 from judge.features.grams import A, B, Grams
@@ -419,10 +421,28 @@ def stands_in(prompts: pd.Series, others: pd.Series) -> npt.NDArray[np.bool_]:
     return np.asarray((nearest > 0.85) | prompts.isin(set(others)).to_numpy())
 
 
-def measure(folder: Path, seed: int) -> tuple[Weights, Parts, Table, Floats, Comparison]:
-    """Learns, and measures out of fold: weights without a head, what they make of the battles that
-    the head is learned from, those battles, their held-out probabilities, and the comparison with
-    the class prior on the natural sample."""
+@dataclass(frozen=True)
+class Trained:
+    """What was learned, and how good it is.
+
+    Attributes:
+        weights: without a head; `parts` is what they make of the head's battles, `table` these
+            battles.
+        groups: (N,) by prompt, -1 for battles that are not of the natural sample.
+        proba: (N, 3) of the natural sample by heads that have not seen it.
+        result: the comparison of these with the class prior.
+    """
+
+    weights: Weights
+    parts: Parts
+    table: Table
+    groups: npt.NDArray[np.int64]
+    proba: Floats
+    result: Comparison
+
+
+def measure(folder: Path, seed: int) -> Trained:
+    """Learns, and measures out of fold."""
     pool, head, groups = load(folder)
     learned, table = prepare(pool), prepare(head, natural=groups >= 0)
     targets = soften(learned.labels, author_probabilities(pool, learned.labels))
@@ -432,7 +452,7 @@ def measure(folder: Path, seed: int) -> tuple[Weights, Parts, Table, Floats, Com
     natural = table.natural
     held_out = {"statistical": proba[natural]}
     result = compare(table.labels[natural], held_out, groups=groups[natural], seed=seed)
-    return weights, parts, table, proba, result
+    return Trained(weights, parts, table, groups, proba, result)
 
 
 def card(folder: Path, seed: int, result: Comparison) -> dict[str, Any]:
@@ -492,16 +512,18 @@ def main() -> None:
         write_seen(options.output, known)
         print(f"{options.output / SEEN}: {len(known):,} battles")
         return
-    weights, parts, table, _, result = measure(options.data, options.seed)
-    prior, own = result.scores
+    found = measure(options.data, options.seed)
+    prior, own = found.result.scores
     print(
         f"log loss {own.log_loss:.4f} [{own.low:.4f}, {own.high:.4f}] out of fold, "
         f"class prior {prior.log_loss:.4f}, calibration error {own.calibration_error:.4f}"
     )
     options.output.mkdir(parents=True, exist_ok=True)
-    write_weights(options.output / "weights.npz", finish(weights, parts, table))
+    weights = finish(found.weights, found.parts, found.table)
+    write_weights(options.output / "weights.npz", weights)
     write_seen(options.output, seen(options.data))
-    about = card(options.data, options.seed, result)
+    fit_conformity(found.table.labels, found.proba, found.groups).save(options.output)
+    about = card(options.data, options.seed, found.result)
     text = yaml.safe_dump(about, sort_keys=False, width=100)
     (options.output / "judge.yaml").write_text(text, encoding="utf-8")
     print(f"{options.output}: written")

@@ -149,7 +149,7 @@ def main() -> None:
 
 def run(data: Path, seed: int, least: int) -> None:
     """Measures everything on the battles of a folder, and prints."""
-    *_, own, _ = measure(data, seed)
+    own = measure(data, seed).proba
     seen, split, groups = battles_of(data, seed, least)
     natural = split.fold >= 0
     labels = seen.labels[natural]
