@@ -4,8 +4,8 @@
     python scripts/train_statistical.py --data FOLDER --seen-only
 
 Beside the weights lie `seen.npz`, the marks of the battles that the judge learned from, and
-`conformal.npz`, how improbable the natural sample's labels were to heads that had not seen them. The
-second command writes `seen.npz` alone and leaves the weights as they are.
+`conformal.npz`, how improbable the natural sample's labels were to heads that had not seen them.
+The second command writes `seen.npz` alone and leaves the weights as they are.
 
 Two steps, because the data ask for them:
 
