@@ -134,7 +134,7 @@ def serve(
 
     The page at / says what can be sent and has a form to try it; /healthz is for load balancers,
     /metrics for Prometheus, /openapi.json for programs. SIGTERM or Ctrl-C has what is waiting
-    answered and refuses what is new; a second one ends it at once.
+    answered and what is new refused; a second one ends it at once.
 
     \b
     Example:
@@ -234,5 +234,6 @@ def _tell(service: Service, as_json: bool) -> None:
     if unjudged:
         parts.append(f"{unjudged:,} of them unjudged")
     if service.unanswered:
-        parts.append(f"{service.unanswered:,} requests turned away as the time was up")
+        turned_away = count(service.unanswered, "request")
+        parts.append(f"{turned_away} turned away as the time was up")
     say("stopped: " + ", ".join(parts))

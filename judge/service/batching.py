@@ -140,6 +140,10 @@ class Batcher:
             self._task = None
         return len(left)
 
+    def hurry(self) -> None:
+        """Ends a drain now: whatever is still waiting is refused."""
+        self._empty.set()
+
     # --- the loop ---
 
     async def _run(self) -> None:

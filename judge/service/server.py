@@ -71,7 +71,7 @@ def address(listening: socket.socket) -> str:
 
 def run(service: Service, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Serves until SIGINT or SIGTERM has come and what was waiting is answered; a second signal
-    ends it at once.
+    has what is waiting refused.
 
     Args:
         service: whom requests are put to.
@@ -104,6 +104,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._service, self._ready = service, ready
+        self._signals = 0
         self._stopping: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -111,8 +112,10 @@ class _Server(uvicorn.Server):
         self._ready()
 
     async def on_tick(self, counter: int) -> bool:
-        if self._service.stopping and self._stopping is None:
+        if self._signals and self._stopping is None:
             self._stopping = asyncio.create_task(self._stop())
+        if self._signals > 1:
+            self._service.hurry()
         return await super().on_tick(counter)
 
     async def _stop(self) -> None:
@@ -120,9 +123,10 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._service.stopping:
-            self.should_exit = self.force_exit = True
+        self._signals += 1
         self._service.refuse_new()
+        if self._signals > 2:  # somebody does not want to wait for the last replies either
+            self.should_exit = self.force_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

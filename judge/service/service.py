@@ -85,6 +85,10 @@ class Service:
         """Answers what is waiting, as far as `grace` allows."""
         self.unanswered += await self._batcher.drain(self.grace)
 
+    def hurry(self) -> None:
+        """Lets the grace end now."""
+        self._batcher.hurry()
+
     def check_key(self, request: Request) -> None:
         """Raises:
         Refused: a key is asked for, and this request has not got it (401).
