@@ -160,7 +160,7 @@ def _notes(board: Leaderboard) -> Iterator[str]:
     if board.prompts == 1:
         yield "All battles are about one prompt: nothing can be said about any other."
     elif board.prompts < _FEW_PROMPTS:
-        yield f"Only {board.prompts} prompts: intervals from so few are too narrow."
+        yield f"Only {board.prompts} prompts: intervals from so few are rough."
     few = [m for m, n in zip(board.models, board.battles.sum(axis=1), strict=True) if n < _FEW]
     if few:
         yield f"Fewer than {_FEW} battles, so intervals are rough: {_names(few)}."

@@ -11,11 +11,9 @@ import numpy.typing as npt
 
 from judge.errors import ArenaJudgeError
 from judge.leaderboard.board import Leaderboard
-from judge.leaderboard.ranking import EQUAL, LEVEL, NORMAL
+from judge.leaderboard.ranking import EQUAL, LEVEL, QUANTILES, reach
 
 Floats = npt.NDArray[np.float64]
-
-_QUANTILES = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def shifts(board: Leaderboard, other: Leaderboard) -> tuple[Shift, ...]:
     low, high = np.full((2, len(place)), np.nan)
     if _alike(board, other):
         paired = board.samples - other.samples[:, place]
-        low, high = np.quantile(paired, _QUANTILES, axis=0)
+        low, high = np.quantile(paired, QUANTILES, axis=0)
     return tuple(
         Shift(
             model=model,
@@ -142,8 +140,8 @@ def compare_boards(judge: Leaderboard, labels: Leaderboard) -> Agreement:
     rounds = None
     if _alike(judge, labels):
         rounds = (judge.samples[:, main], labels.samples[:, there])
-    kendall = _correlated(_kendall, own, theirs, rounds)
-    spearman = _correlated(_spearman, own, theirs, rounds)
+    kendall = _correlated(_kendall, own, theirs, rounds, labels.prompts)
+    spearman = _correlated(_spearman, own, theirs, rounds, labels.prompts)
     surety = np.minimum(
         np.abs(ahead) / _gap_errors(judge.covariance[inner]),
         np.abs(gap) / _gap_errors(labels.covariance[outer]),
@@ -233,15 +231,16 @@ def _correlated(
     own: Floats,
     theirs: Floats,
     rounds: tuple[Floats, Floats] | None,
+    prompts: int,
 ) -> tuple[float, float, float, float]:
     """A correlation, its interval from low to high, and its ceiling; NaN for what it has not."""
     value = measure(own, theirs)
     if rounds is None or np.isnan(value):
         return value, float("nan"), float("nan"), float("nan")
     drawn = np.array([measure(a, b) for a, b in zip(*rounds, strict=True)])
-    reach = NORMAL * float(np.nanstd(drawn))
+    far = reach(prompts) * float(np.nanstd(drawn))
     again = np.array([measure(round_, theirs) for round_ in rounds[1]])
-    return value, max(value - reach, -1.0), min(value + reach, 1.0), float(np.nanmean(again))
+    return value, max(value - far, -1.0), min(value + far, 1.0), float(np.nanmean(again))
 
 
 def _kendall(own: Floats, theirs: Floats) -> float:

@@ -112,16 +112,18 @@ def resampled(
 
     A round counts every prompt, with all battles about it, a random number of times: exponential,
     1 in the mean. The halves of the prior's battles are counted gamma-many times likewise, which
-    makes the rounds of a single proportion draws from its posterior under Jeffreys' prior. What is
-    drawn depends on `clusters`, `models` and the seed alone, so that two sets of outcomes of the
-    same battles are resampled alike and may be compared in pairs.
+    makes the rounds of a single proportion draws from its posterior under Jeffreys' prior; where
+    outcomes are softer than wins and losses, so are those battles (see `_dispersion`). The same
+    seed draws the same numbers for other outcomes of the same battles: boards may be compared in
+    pairs.
     """
     weighed = meetings.weighed()
     inverse = _inverse(_target(weighed, prior), fitted)
+    soft = _dispersion(meetings, fitted, prior)
     prompts, halves = (np.random.default_rng([seed, stream]) for stream in (0, 1))
     for _ in range(rounds):
         times = prompts.standard_exponential(meetings.clusters)
-        drawn = halves.standard_gamma(prior / 2, (2, meetings.models))
+        drawn = soft * halves.standard_gamma(prior / 2 / soft, (2, meetings.models))
         battles, won = weighed.totals(times)
         # Gammas of a small shape are zero as often as not; a prior must not vanish.
         ups, downs = np.maximum(drawn, _LEAST * prior)
@@ -151,8 +153,18 @@ def covariance(meetings: Meetings, fitted: Floats, prior: float) -> Floats:
     groups = len(np.unique(meetings.prompts))
     meat *= groups / max(groups - 1, 1)
     average, own = _expit(fitted[: meetings.models]), np.arange(meetings.models)
-    meat[own, own] += prior / 2 * (average**2 + (1.0 - average) ** 2)
+    halves = _dispersion(meetings, fitted, prior) * prior / 2
+    meat[own, own] += halves * (average**2 + (1.0 - average) ** 2)
     return np.asarray(bread @ meat @ bread)
+
+
+def _dispersion(meetings: Meetings, fitted: Floats, prior: float) -> float:
+    """The outcomes' variance over that of wins and losses with the fit's probabilities: near 1 for
+    plain labels, near 0 for a judge's probabilities. The prior's battles count as wins and losses,
+    so that a few ties do not pass for certainty."""
+    p, average = _expit(_logits(meetings, fitted)), _expit(fitted[: meetings.models])
+    rest, drawn = meetings.share - p, prior * float(average @ (1.0 - average))
+    return min(1.0, float(rest @ rest + drawn) / float(p @ (1.0 - p) + drawn))
 
 
 def _evalica(rows: Meetings, battles: Floats, won: Floats, prior: float) -> Floats:

@@ -14,7 +14,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 LEVEL = 0.05
-NORMAL = 1.959963984540054
+QUANTILES = (LEVEL / 2, 1 - LEVEL / 2)
 # On the board's scale. What is nearer is equal: the fits end within a thousandth of this.
 EQUAL = 1e-6
 
@@ -56,12 +56,27 @@ def better_by_samples(samples: Floats, island: Ints) -> Bools:
     return np.asarray(better & (island[:, None] == island))
 
 
-def better_by_covariance(scores: Floats, covariance: Floats, island: Ints) -> Bools:
-    """(M, M) the same by the normal approximation, from the (M, M) covariance of the scores."""
+def reach(prompts: int) -> float:
+    """How many standard errors a 95 % interval reaches to each side: Student's t, for errors known
+    from so many prompts."""
+    from scipy.stats import t
+
+    return float(t.ppf(QUANTILES[1], max(prompts - 1, 1)))
+
+
+def widened(samples: Floats, about: Floats, prompts: int) -> Floats:
+    """(R, ...) rounds of a bootstrap of few prompts, drawn out about the estimate: their variance
+    is (G - 1) / (G + 1) of what it should be, and their quantiles are those of a known variance."""
+    few = np.sqrt((prompts + 1) / max(prompts - 1, 1)) * reach(prompts) / reach(10**9)
+    return np.asarray(about + few * (samples - about))
+
+
+def better_by_covariance(scores: Floats, covariance: Floats, island: Ints, prompts: int) -> Bools:
+    """(M, M) the same from the (M, M) covariance of the scores."""
     own = np.diag(covariance)
     variance = np.maximum(own[:, None] + own - 2 * covariance, 0.0)
     gap = scores[:, None] - scores
-    sure = gap > np.maximum(NORMAL * np.sqrt(variance), EQUAL)
+    sure = gap > np.maximum(reach(prompts) * np.sqrt(variance), EQUAL)
     return np.asarray(sure & (island[:, None] == island))
 
 

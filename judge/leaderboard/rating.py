@@ -21,13 +21,15 @@ from judge.leaderboard.board import (
 )
 from judge.leaderboard.fitting import Meetings, covariance, fit, resampled
 from judge.leaderboard.ranking import (
-    NORMAL,
+    QUANTILES,
     better_by_covariance,
     better_by_samples,
     islands,
     rank_intervals,
     ranks,
+    reach,
     tiers,
+    widened,
 )
 from judge.leaderboard.style import STYLE
 from judge.metrics import checked
@@ -42,7 +44,6 @@ INTERVALS = (BOOTSTRAP, SANDWICH)
 # Everything about pairs of models is a matrix of as many rows and columns.
 MOST_MODELS = 1000
 LEAST_PRIOR = 1e-9
-_QUANTILES = (0.025, 0.975)
 
 
 def rank_models(
@@ -102,11 +103,13 @@ def rank_models(
     constant = [known for known in style_names if known not in names] if style is not None else []
     fitted = fit(meetings, prior)
     spread = covariance(meetings, fitted, prior)
-    several = len(np.unique(field.prompts)) > 1
+    seen = len(np.unique(field.prompts))
     samples = np.zeros((0, len(fitted)))
-    if several and intervals == BOOTSTRAP:
-        samples = np.array(list(resampled(meetings, fitted, prior, rounds, seed)))
-    estimate = Estimate(fitted, spread if several else np.full_like(spread, np.nan), samples)
+    if seen > 1 and intervals == BOOTSTRAP:
+        drawn = np.array(list(resampled(meetings, fitted, prior, rounds, seed)))
+        samples = widened(drawn, fitted, seen)
+    spread = spread if seen > 1 else np.full_like(spread, np.nan)
+    estimate = Estimate(fitted, spread, samples, seen)
     return _board(
         field,
         estimate,
@@ -147,11 +150,12 @@ class Field:
 @dataclass(frozen=True, eq=False)
 class Estimate:
     """Strengths and effects in nats, their covariance (NaN from one prompt), and (R, ...) samples
-    of them (none without a bootstrap)."""
+    of them (none without a bootstrap), from so many prompts."""
 
     value: Floats
     covariance: Floats
     samples: Floats
+    prompts: int
 
 
 def _field(
@@ -243,9 +247,10 @@ def _effects(
     for k, (name, deviation) in enumerate(zip(names, deviations.tolist(), strict=True), models):
         value = float(estimate.value[k])
         error = float(np.sqrt(max(estimate.covariance[k, k], 0.0)))
-        low, high = value - NORMAL * error, value + NORMAL * error
+        far = reach(estimate.prompts) * error
+        low, high = value - far, value + far
         if len(estimate.samples):
-            low, high = np.quantile(estimate.samples[:, k], _QUANTILES).tolist()
+            low, high = np.quantile(estimate.samples[:, k], QUANTILES).tolist()
         found.append(StyleEffect(name, value, low, high, SCALE * value, deviation))
     return tuple(found)
 
@@ -264,10 +269,11 @@ def _board(
     samples = offset + SCALE * (estimate.samples[:, :models] @ contrast.T)
     spread = SCALE**2 * (contrast @ estimate.covariance[:models, :models] @ contrast.T)
     errors = np.sqrt(np.maximum(np.diag(spread), 0.0))
-    low, high = scores - NORMAL * errors, scores + NORMAL * errors
-    better = better_by_covariance(scores, spread, island)
+    far = reach(estimate.prompts) * errors
+    low, high = scores - far, scores + far
+    better = better_by_covariance(scores, spread, island, estimate.prompts)
     if len(samples):
-        low, high = np.quantile(samples, _QUANTILES, axis=0)
+        low, high = np.quantile(samples, QUANTILES, axis=0)
         better = better_by_samples(samples, island)
     rank_low, rank_high = rank_intervals(better, island)
     # Where scores are equal, in order of appearance: names decide nothing.
@@ -293,7 +299,7 @@ def _board(
         tiers=tuple(tuple(names[place] for place in places) for places in together),
         samples=samples[:, order],
         counted=len(field.first),
-        prompts=len(np.unique(field.prompts)),
+        prompts=estimate.prompts,
         left_out=field.left_out,
         anchor=anchor,
         **settings,  # type: ignore[arg-type]

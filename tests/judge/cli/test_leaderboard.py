@@ -201,7 +201,7 @@ def test_spotless_models_and_thin_evidence_are_named(run: Run, file: Make) -> No
     )
     said = run("leaderboard", file(battles), *FEW).stdout
     assert "keeps scores finite: star won every battle." in said
-    assert "Only 3 prompts: intervals from so few are too narrow." in said
+    assert "Only 3 prompts: intervals from so few are rough." in said
     assert "Fewer than 10 battles, so intervals are rough: star, ant, bee." in said
     assert "These cannot be told apart: star, ant, bee." in said
 

@@ -179,7 +179,7 @@ def test_two_wins_of_two_spread_as_their_posterior_does() -> None:
     model that met one which is average, as its battles with thirty others say."""
     others = np.repeat(np.arange(2, 32), 40)
     first, second = np.append(others, [0, 0]), np.ones(len(others) + 2, dtype=np.int64)
-    share = np.append(np.full(len(others), 0.5), [1.0, 1.0])
+    share = np.append(np.arange(len(others)) % 2.0, [1.0, 1.0])
     style = np.zeros((len(first), 0))
     meetings = Meetings(first, second, share, np.arange(len(first)), style, 32, len(first))
     rounds = np.array(list(resampled(meetings, fit(meetings, 1.0), 1.0, 600, 0)))

@@ -65,9 +65,13 @@ def test_the_covariance_of_two_scores_counts() -> None:
     scores = np.array([10.0, 0.0])
     apart, together = np.diag([36.0, 36.0]), np.full((2, 2), 36.0) + np.eye(2)
     pair = np.ones(2, dtype=np.int64)
-    assert not better_by_covariance(scores, apart, pair).any()
-    assert better_by_covariance(scores, together, pair).tolist() == [[False, True], [False, False]]
-    assert not better_by_covariance(scores, np.full((2, 2), np.nan), pair).any()
+    assert not better_by_covariance(scores, apart, pair, 1000).any()
+    assert not better_by_covariance(scores, together, pair, 2).any()  # errors hardly known
+    assert better_by_covariance(scores, together, pair, 1000).tolist() == [
+        [False, True],
+        [False, False],
+    ]
+    assert not better_by_covariance(scores, np.full((2, 2), np.nan), pair, 1000).any()
 
 
 def test_islands_are_not_compared() -> None:
