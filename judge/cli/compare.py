@@ -112,8 +112,11 @@ def compare(
         click.echo(to_json(result, scrutiny_text.as_dict(scrutiny, found, more)))
     else:
         click.echo("\n".join([*lines(result), *scrutiny_text.lines(scrutiny, found, more)]))
+    told = {one.judge for one in found.leaks if one.exact or one.near}
     for one in field:
-        if one.judge is not None and learned_from(one.judge.sources, labelled):
+        if one.judge is None or one.name in told:
+            continue
+        if learned_from(one.judge.sources, labelled):
             say(f"note: {flattering(one.name, labelled)}")
     if target is not None:
         say(f"{target}: {'replaced' if replaced else 'written'}")

@@ -85,8 +85,12 @@ def _ceiling(ceiling: Ceiling) -> list[str]:
         "on these labels than the ceiling"
     )
     rest = ceiling.of - ceiling.battles
-    about += f"; {count(rest, 'labelled battle')} without several votes are not in it." * bool(rest)
-    return [*table(["people", "battles", "log loss [95 %]", "accuracy [95 %]"], rows), clean(about)]
+    if rest:
+        about += f"; {count(rest, 'labelled battle')} without several votes are not in it"
+    return [
+        *table(["people", "battles", "log loss [95 %]", "accuracy [95 %]"], rows),
+        clean(f"{about}."),
+    ]
 
 
 def _slices(slices: Slices) -> list[list[str]]:
@@ -105,10 +109,13 @@ def _slices(slices: Slices) -> list[list[str]]:
     if to_prior:
         over = f"over these {count(to_prior, 'difference')} to the prior"
         over += f" and over the {to_best:,} to {slices.best}" * bool(to_best)
+        misses = 0.05 * (to_prior + to_best)
         notes.append(
             f"p-values are Holm's, {over}: who looks at many slices finds some that stand out by "
-            f"chance, and of so many intervals about {0.05 * (to_prior + to_best):.0f} miss. The "
-            "prior is that of all battles; differences are over battles that both have judged."
+            "chance"
+            + (f", and of so many intervals about {misses:.0f} miss. " if misses >= 1 else ". ")
+            + "The prior is that of all battles; differences are over battles that both have "
+            "judged."
         )
     return [*found, [clean(note) for note in notes]]
 

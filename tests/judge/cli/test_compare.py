@@ -59,7 +59,7 @@ def test_every_table_fits_a_terminal_of_120_columns(
 ) -> None:
     judges = [length_judge(f"a judge with a long name {gain}", gain=gain) for gain in (-3, 0, 9)]
     stdout = run("compare", "battles.csv", predictions, *judges).stdout
-    *tables, verdicts, notes = stdout.rstrip("\n").split("\n\n")
+    *tables, verdicts, notes, leaks = stdout.rstrip("\n").split("\n\n")
     heads = [table.splitlines()[0].split() for table in tables]
     assert [head[1] for head in heads] == ["battles", "Brier", "entropy"]
     assert {"RPS", "decided", "F1", "kappa", "alpha", "ECE"} < set(heads[1])
@@ -73,6 +73,7 @@ def test_every_table_fits_a_terminal_of_120_columns(
     assert "a judge with a…" in shown[0]
     assert "a judge with a long name 9 is better than every other" in verdicts
     assert "40 labelled battles" in notes
+    assert "learned from is not known" in leaks
 
 
 def test_judges_that_say_the_same_cannot_be_told_apart(
