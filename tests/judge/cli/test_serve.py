@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -323,6 +324,32 @@ def test_a_flood_is_refused_and_memory_stays(
     # What five hundred bodies of 200 kB would take is a hundred megabytes.
     assert grown < 30 << 20
     assert server.stop()[0] == 0
+
+
+# --- the examples ---------------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_documentation_run(serve: Start) -> None:
+    page = (HERE.parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
+    server = serve()
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", page, re.DOTALL)
+    commands = [text for kind, text in blocks if kind == "sh" and text.startswith("curl")]
+    (program,) = (text for kind, text in blocks if kind == "python")
+    assert len(commands) == 2
+    for command in commands:
+        body = re.search(r"-d '(.*)'", command, re.DOTALL)
+        assert body is not None
+        reply = server.post(json.loads(body[1]))
+        assert reply.status_code == 200
+        if curl := shutil.which("curl"):
+            here = command.replace("http://127.0.0.1:8000", server.url).replace("curl", curl, 1)
+            done = subprocess.run(here, shell=True, capture_output=True, text=True, check=True)
+            assert json.loads(done.stdout) == reply.json()
+    program = program.replace("http://127.0.0.1:8000", server.url)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["first", "second"]
 
 
 # --- judges that ask a model ----------------------------------------------------------------------
