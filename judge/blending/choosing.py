@@ -9,7 +9,7 @@ and by more than `LEAST`. The choice itself is not cross-fitted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -59,7 +59,7 @@ BEST, MEAN, LOG_MEAN, ADVANTAGE, WEIGHTS, STACKING = METHODS = (
 OPTIONS = (SELF_ENSEMBLE, MOVE_TIES)
 LEAST = 0.001
 _VALIDATION_FOLDS = 5
-_MOST_DEALS = 5
+_MOST_DEALS = 3
 
 
 @dataclass(frozen=True)
@@ -228,10 +228,12 @@ def _parts(name: str) -> tuple[str, str | None]:
 
 @dataclass(frozen=True)
 class _Data:
-    """Members' judgments, to learn from."""
+    """Members' judgments, to learn from; the penalties that stacking has chosen are kept by the
+    rows they are for, since the options build on the same."""
 
     members: Members
     seed: int
+    penalties: dict[bytes, float] = field(default_factory=dict)
 
     def learn(self, method: str, option: str | None, rows: Ints) -> Callable[[Ints], Floats]:
         made = self.fit(method, option, rows)
@@ -239,12 +241,18 @@ class _Data:
 
     def fit(self, method: str, option: str | None, rows: Ints) -> Blend:
         data = self.members.take(rows)
-        # Another seed than the outer folds': within them, the same deal would leave a fold empty.
-        penalty = choose_penalty(data, self.seed + 1) if method == STACKING else 0.0
+        penalty = self._penalty(data, rows) if method == STACKING else 0.0
         pool = _pool(method, data, penalty, self.seed)
         if option is None:
             return Blend(method, pool)
         return Blend(_called(method, option), pool, self._then(method, option, data, penalty))
+
+    def _penalty(self, data: Members, rows: Ints) -> float:
+        key = rows.tobytes()
+        if key not in self.penalties:
+            # Another seed than the outer folds': within them, the same deal would leave one empty.
+            self.penalties[key] = choose_penalty(data, self.seed + 1)
+        return self.penalties[key]
 
     def _then(
         self, method: str, option: str, data: Members, penalty: float

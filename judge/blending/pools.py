@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 _MOST = 20.0
 _FULL = 1e-9
+_NOTHING = 1e-9
 
 
 def _weights(values: tuple[float, ...], what: str, most: float = _MOST) -> None:
@@ -37,8 +38,9 @@ def shared(weights: npt.ArrayLike, said: Floats) -> Floats:
     there = given * judged
     total, wanted = there.sum(axis=0), given.sum()
     alike = judged / np.maximum(judged.sum(axis=0), 1) * wanted
-    scale = np.divide(wanted, total, where=total > 0, out=np.zeros_like(total))
-    return np.asarray(np.where(total > 0, there * scale, alike))
+    some = total > _NOTHING * wanted
+    scale = np.divide(wanted, total, where=some, out=np.zeros_like(total))
+    return np.asarray(np.where(some, there * scale, alike))
 
 
 def _total(weights: Floats, values: Floats) -> Floats:
