@@ -38,8 +38,13 @@ _PAGE = {
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
     "/battle.js": ("battle.js", "text/javascript; charset=utf-8"),
     "/server.js": ("server.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+    '<rect width="32" height="32" rx="7" fill="#26272c"/>'
+    '<rect x="6" y="8" width="12" height="6" rx="2" fill="#6aa9ee"/>'
+    '<rect x="14" y="18" width="12" height="6" rx="2" fill="#f0a05a"/></svg>'
+)
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -93,12 +98,14 @@ def create_app(browser: Browser, token: str, hosts: Iterable[str] | None = LOOPB
 def _add_page(app: FastAPI) -> None:
     folder = resources.files("judge.view") / "page"
 
-    def served(name: str, kind: str) -> Callable[[], Response]:
-        data = (folder / name).read_bytes()
-        return lambda: Response(data, media_type=kind)
+    def add(path: str, data: str | bytes, kind: str) -> None:
+        @app.get(path, response_model=None)
+        def page() -> Response:
+            return Response(data, media_type=kind)
 
     for path, (name, kind) in _PAGE.items():
-        app.get(path, response_class=Response, response_model=None)(served(name, kind))
+        add(path, (folder / name).read_bytes(), kind)
+    add("/icon.svg", _ICON, "image/svg+xml")
 
 
 def _add_battles(app: FastAPI, browser: Browser) -> None:
