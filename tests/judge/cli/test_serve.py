@@ -440,6 +440,68 @@ def test_a_judge_that_asks_a_model_is_served_too(
     assert KEY not in said
 
 
+# --- connections ----------------------------------------------------------------------------------
+
+
+def test_a_body_that_is_too_long_gets_its_reply_on_a_real_connection(serve: Start) -> None:
+    server = serve("--max-body", "0.1")
+    body = b" " * (5 << 20)
+    headers = {"Content-Type": "application/json"}
+    with server.client(headers=headers) as client:
+        declared = client.post("/v1/judge", content=body)
+        assert client.post("/v1/judge", json=question(1)).status_code == 200
+        somewhat = client.post("/v1/judge", content=iter([body[: 1 << 16]] * 3))
+        assert client.post("/v1/judge", json=question(1)).status_code == 200
+    for reply in (declared, somewhat):
+        assert (reply.status_code, reply.json()["error"]["code"]) == (413, "body_too_large")
+    assert server.stop()[0] == 0
+
+
+def test_who_hangs_up_is_not_judged(serve: Start, gated: Callable[..., str], folder: Path) -> None:
+    server = serve("--judge", gated())
+    host, port = server.url.removeprefix("http://").split(":")
+
+    def hang_up_after(body: bytes, length: int) -> Callable[[], None]:
+        connection = socket.create_connection((host, int(port)))
+        head = f"POST /v1/judge HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + body)
+        return connection.close
+
+    with server.client() as client, asking(server, question(1)) as replies:
+
+        def waiting() -> int:
+            return int(client.get("/healthz").json()["waiting"])
+
+        def hung_up() -> bool:
+            return 'requests_total{status="499"} 2.0' in client.get("/metrics").text
+
+        until((folder / "judging").exists)
+        hang_up_after(b"{", 100)()
+        whole = json.dumps(question(2)).encode()
+        leave = hang_up_after(whole, len(whole))
+        until(lambda: waiting() == 1)
+        leave()
+        until(lambda: waiting() == 0)
+        until(hung_up)
+        (folder / "open").touch()
+    assert len(replies) == 1
+    assert server.stop()[0] == 0
+    assert server.summary["battles"] == 1
+
+
+def test_what_is_no_http_does_no_harm(serve: Start) -> None:
+    server = serve()
+    host, port = server.url.removeprefix("http://").split(":")
+    for sent in (b"\x16\x03\x01\x02\x00" * 50, b"GET\r\n\r\n", b"POST /v1/judge HTTP/9.9\r\n\r\n"):
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+            connection.sendall(sent)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 4")
+    assert server.post(question(1)).status_code == 200
+    code, said = server.stop()
+    assert code == 0
+    assert "Traceback" not in said
+
+
 # --- who may ask ----------------------------------------------------------------------------------
 
 
