@@ -59,7 +59,7 @@ def test_every_table_fits_a_terminal_of_120_columns(
 ) -> None:
     judges = [length_judge(f"a judge with a long name {gain}", gain=gain) for gain in (-3, 0, 9)]
     stdout = run("compare", "battles.csv", predictions, *judges).stdout
-    *tables, verdicts, notes, leaks = stdout.rstrip("\n").split("\n\n")
+    tables = stdout.split("\n\n")[:3]
     heads = [table.splitlines()[0].split() for table in tables]
     assert [head[1] for head in heads] == ["battles", "Brier", "entropy"]
     assert {"RPS", "decided", "F1", "kappa", "alpha", "ECE"} < set(heads[1])
@@ -72,7 +72,7 @@ def test_every_table_fits_a_terminal_of_120_columns(
     assert max(len(line) for table in shown for line in table.splitlines()) <= 120
     assert "a judge with a…" in shown[0]
     assert "a judge with a long name 9 is better than every other" in stdout
-    assert "learned from is not known" in leaks
+    assert "learned from is not known" in stdout
 
 
 def test_judges_that_say_the_same_cannot_be_told_apart(
