@@ -1,10 +1,10 @@
 """Battles that are the same as others but for small edits, found without comparing all with all.
 
-Two battles are *near* when five eighths of the prompts' sketches agree and two thirds of those of
-each response, whichever way round they stand (see `judge.marks`). Only those are compared that
-agree in a value of the prompt and in three values side by side of a response: locality-sensitive
-hashing (Leskovec, Rajaraman and Ullman 2020, chapter 3), by a sort and two searches for each pair
-of such places.
+Two battles are *near* when half of the prompts' sketches agree and seven twelfths of those of each
+response, whichever way round they stand (see `judge.marks`). Only those are compared that agree in
+a value of the prompt and in three values side by side of a response: locality-sensitive hashing
+(Leskovec, Rajaraman and Ullman 2020, chapter 3), by a sort and two searches for each pair of such
+places.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 Sketches = npt.NDArray[np.uint16]
 
 # So many values of a prompt's eight and of each response's twelve must agree.
-_ALIKE_PROMPT, _ALIKE_RESPONSE = 5, 8
+_ALIKE_PROMPT, _ALIKE_RESPONSE = 4, 7
 _BAND = 3
 # Of battles that agree in a key, so many are compared; those that are near are so in many keys.
 _COMPARED = 8
