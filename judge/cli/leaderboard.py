@@ -7,7 +7,8 @@ and, for style control, five numbers, so the text may be larger than memory.
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import click
 
 from judge.cli import options, outputs
 from judge.cli.console import Progress, clean, count, expected_rows, say
+from judge.cli.prompted_options import Asking, prompted_options
 from judge.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from judge.judges.base import Judge
     from judge.leaderboard import Named
+    from judge.leaderboard.boards import Boards
 
     Floats = npt.NDArray[np.float64]
 
@@ -106,10 +109,12 @@ def _anchor(
     help="Battles that every model draws against an average one, so that scores stay finite.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@options.report
 @options.chunk_rows
 @options.workers
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output, not a table.")
+@prompted_options
 def leaderboard(
     battles: str,
     spec: str | None,
@@ -121,10 +126,12 @@ def leaderboard(
     rounds: int,
     prior: float,
     seed: int,
+    report_file: str | None,
     chunk_rows: int,
     workers: int,
     force: bool,
     as_json: bool,
+    asking: Asking,
 ) -> None:
     """Rate the models that met in BATTLES, which names them in model_a and model_b.
 
@@ -136,6 +143,7 @@ def leaderboard(
     Example:
       arena-judge leaderboard battles.csv
       arena-judge leaderboard battles.csv --judge statistical --style-control -o board.csv
+      arena-judge leaderboard battles.csv --judge judges/mine --report board.html
       arena-judge leaderboard battles.csv --predictions predictions.csv --anchor gpt-4=1200
     """
     from judge.atomic import written_whole
@@ -146,14 +154,20 @@ def leaderboard(
         raise click.UsageError("--judge and --predictions both say who won; give one of them")
     if seed < 0:
         raise click.UsageError("--seed must not be negative")
-    target = None
+    inputs = [battles, *(name for name in (spec, predictions) if name is not None)]
+    target = page = None
     if output is not None:
-        inputs = [battles, *(name for name in (spec, predictions) if name is not None)]
         target = outputs.target(output, BOARD, inputs=inputs, force=force)
-    replaced = target is not None and target.is_file()
-    named, proba, name, notes = _verdicts(
-        battles, spec, predictions, style_control, chunk_rows, workers
-    )
+    if report_file is not None:
+        page = outputs.report_target(report_file, inputs=inputs, force=force)
+    replaced = [path for path in (target, page) if path is not None and path.is_file()]
+    with _judge(spec, asking, seed) as judge:
+        if asking.dry_run and judge is not None:
+            asking.tell_estimate(judge, battles, chunk_rows, as_json=as_json)
+            return
+        named, proba, name, notes = _verdicts(
+            battles, judge, asking, predictions, style_control, chunk_rows, workers
+        )
     boards = make_boards(
         named,
         proba,
@@ -176,28 +190,51 @@ def leaderboard(
     for note in notes:
         say(note)
     say(summary(boards))
-    if target is not None:
-        say(f"{target}: {'replaced' if replaced else 'written'}")
+    if page is not None:
+        _draw(boards, page, battles, notes, seed)
+    for path in (target, page):
+        if path is not None:
+            say(f"{path}: {'replaced' if path in replaced else 'written'}")
+
+
+def _draw(boards: Boards, page: Path, battles: str, notes: list[str], seed: int) -> None:
+    from judge.cli.leaderboard_text import summary
+    from judge.report.page import origin, write_page
+    from judge.report.ranking import leaderboard_page
+
+    words = notes if boards.controlled else [f"{summary(boards)}.", *notes]
+    source, made = Path(battles).name, origin("leaderboard", seed)
+    write_page(leaderboard_page(boards, source=source, words=words, origin=made), page)
+
+
+@contextmanager
+def _judge(spec: str | None, asking: Asking, seed: int) -> Iterator[Judge | None]:
+    """The judge whose word counts, if one was named."""
+    if spec is None:
+        asking.heeded([])
+        yield None
+        return
+    with asking.judge((spec,), seed) as judge:
+        yield judge
 
 
 def _verdicts(
     battles: str,
-    spec: str | None,
+    judge: Judge | None,
+    asking: Asking,
     predictions: str | None,
     style: bool,
     chunk_rows: int,
     workers: int,
 ) -> tuple[Named, Floats | None, str, list[str]]:
     """The battles without their text, who won by the judge, its name, and what is to be said."""
-    from judge.judges import load_judge
     from judge.leaderboard.boards import LABELS
     from judge.matching import align
     from judge.predictions import read_predictions
     from judge.provenance import flattering, learned_from
 
-    if spec is not None:
-        with closing(load_judge(spec)) as judge:
-            named, _, proba = _read(battles, judge, style, chunk_rows, workers)
+    if judge is not None:
+        named, _, proba = _read(battles, judge, style, chunk_rows, workers, asking)
         learned = named.labels is not None and learned_from(judge.sources, battles)
         notes = [f"note: {flattering(judge.name, battles)}"] if learned else []
         return named, proba, clean(judge.name), notes
@@ -224,7 +261,12 @@ def _verdicts(
 
 
 def _read(
-    source: str, judge: Judge | None, style: bool, chunk_rows: int, workers: int
+    source: str,
+    judge: Judge | None,
+    style: bool,
+    chunk_rows: int,
+    workers: int,
+    asking: Asking | None = None,
 ) -> tuple[Named, list[str], Floats | None]:
     """The battles without their text, their ids, and what the judge says of them."""
     import numpy as np
@@ -238,12 +280,16 @@ def _read(
     named = False
     with Progress("battles", *expected_rows(source)) as progress:
         batches = iter_battles(source, chunk_rows=chunk_rows)
+        # A judge that asks a model tells itself of the battles that it is done with.
+        asks = asking is not None and judge is not None and asking.show_progress(judge, progress)
+        workers = 1 if asks else workers
         for part in ordered_map(partial(_keep, judge, style), batches, workers):
             # One string a model, not one a battle: a name may be long.
             for names in (part.model_a, part.model_b):
                 names[:] = [name and known.setdefault(name, name) for name in names]
             parts.append(part)
-            progress.advance(len(part.ids))
+            if not asks:
+                progress.advance(len(part.ids))
             named = named or any(part.model_a) or any(part.model_b)
     if not named:
         raise InputError(

@@ -267,7 +267,10 @@ def grid(
     top = 30.0 if few else 24.0
     parts = [text(left - 12, top - 10, corner, "tick", "end")]
     for k, name in enumerate(columns):
-        label = _fitted(name, 16) if few else str(k + 1)
+        # Numbers of two digits want room of their own.
+        every = 5 if width < 20 else 1
+        numbered = str(k + 1) if k == 0 or (k + 1) % every == 0 else ""
+        label = _fitted(name, 16) if few else numbered
         parts.append(text(left + width * (k + 0.5), top - 10, label, "tick", "middle"))
     for n, name in enumerate(rows):
         y = top + height * n

@@ -38,7 +38,7 @@ def leaderboard_page(
     first = board.tiers[0] if board.tiers else board.models[:1]
     lead = f"{board.models[0]} stands first."
     if len(first) > 1:
-        names = ", ".join(first[:6]) + (" …" if len(first) > 6 else "")
+        names = ", ".join(first[:6]) + (" and others" if len(first) > 6 else "")
         lead = f"{len(first)} models cannot be told apart on these battles: {names}."
     facts = (
         Fact("models", f"{len(board.models):,}"),
@@ -63,7 +63,11 @@ def _board(board: Leaderboard, words: Sequence[str]) -> Section:
         "score on Elo's scale",
         digits=0,
     )
-    return Section("The board", tuple(words), (chart,), table)
+    said = list(words)
+    if board.style:
+        held = ", ".join(one.name for one in board.style)
+        said.append(f"Style is held constant on this board: {held}.")
+    return Section("The board", tuple(said), (chart,), table)
 
 
 def _model(board: Leaderboard, place: int) -> tuple[str, ...]:
