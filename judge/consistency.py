@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import fsum, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -66,8 +67,54 @@ class Consistency:
         return found
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What is kept of a ballot table for its part in the report: a number a battle, and sums.
+
+    Attributes:
+        ballots: in all; `unreadable` of them have no vote.
+        same: pairs with the same verdict in both orders.
+        bias: (P,) of each pair, half the difference of P(A) - P(B) between the orders.
+        decided: ballots that decide for a side; `first` of them for what is shown first.
+    """
+
+    ballots: int
+    unreadable: int
+    same: int
+    bias: Floats
+    decided: int
+    first: int
+
+
 def report_consistency(ballots: pd.DataFrame) -> Consistency:
     """Order consistency, position bias and unreadable replies of a ballot table."""
+    return report_counted([count_consistency(ballots)])
+
+
+def report_counted(tables: Sequence[Counted]) -> Consistency:
+    """The same of several tables that have no battle in common, in whatever order."""
+    half = np.concatenate([table.bias for table in tables] or [np.empty(0)])
+    pairs, decided = len(half), sum(table.decided for table in tables)
+    mean = spread = same = float("nan")
+    if pairs:
+        same = sum(table.same for table in tables) / pairs
+        mean = fsum(half) / pairs  # exact, so that the order of the tables is nothing to it
+    if pairs > 1:
+        spread = _NORMAL * sqrt(fsum((half - mean) ** 2) / (pairs - 1) / pairs)
+    return Consistency(
+        ballots=sum(table.ballots for table in tables),
+        unreadable=sum(table.unreadable for table in tables),
+        pairs=pairs,
+        order_consistency=same,
+        position_bias=mean,
+        low=mean - spread,
+        high=mean + spread,
+        first=sum(table.first for table in tables) / decided if decided else float("nan"),
+    )
+
+
+def count_consistency(ballots: pd.DataFrame) -> Counted:
+    """A ballot table's part in the report."""
     shares = vote_shares(ballots)
     asked = ~np.isnan(shares[..., 0])
     readable = asked.any(axis=1)
@@ -85,17 +132,14 @@ def report_consistency(ballots: pd.DataFrame) -> Consistency:
         }
     )[readable & np.isin(order, ("AB", "BA"))]
     gap = (table["a"] - table["b"]).to_numpy() * np.where(table["order"] == "AB", 1.0, -1.0)
-    decided = gap[gap != 0]
-    consistency, bias, low, high, pairs = _pairs(table)
-    return Consistency(
+    same, bias = _pairs(table)
+    return Counted(
         ballots=len(ballots),
         unreadable=int((~readable).sum()),
-        pairs=pairs,
-        order_consistency=consistency,
-        position_bias=bias,
-        low=low,
-        high=high,
-        first=float((decided > 0).mean()) if len(decided) else float("nan"),
+        same=same,
+        bias=bias,
+        decided=int((gap != 0).sum()),
+        first=int((gap > 0).sum()),
     )
 
 
@@ -125,23 +169,17 @@ def _mean(words: Sequence[Consistency], name: str, weights: npt.NDArray[np.int64
     return float(np.average(values[known], weights=weights[known])) if known.any() else float("nan")
 
 
-def _pairs(table: pd.DataFrame) -> tuple[float, float, float, float, int]:
-    """Consistency, bias and its interval, and the number of pairs they are over."""
-    nothing = float("nan")
+def _pairs(table: pd.DataFrame) -> tuple[int, Floats]:
+    """How many pairs have the same verdict, and the bias of each."""
     orders = [
         table[table["order"] == order].groupby(["id", "judge"])[["a", "b", "both"]].mean()
         for order in ("AB", "BA")
     ]
-    wide = pd.concat(orders, axis=1, join="inner").to_numpy()
-    if len(wide) == 0:
-        return nothing, nothing, nothing, nothing, 0
+    wide = pd.concat(orders, axis=1, join="inner").to_numpy(dtype=np.float64)
     sides = [wide[:, :3], wide[:, 3:]]
     gaps = [side[:, 0] - side[:, 1] for side in sides]
     same = _verdicts(sides[0]) == _verdicts(sides[1])
-    half = (gaps[0] - gaps[1]) / 2.0
-    spread = float(half.std(ddof=1)) / np.sqrt(len(half)) if len(half) > 1 else nothing
-    mean = float(half.mean())
-    return float(same.mean()), mean, mean - _NORMAL * spread, mean + _NORMAL * spread, len(wide)
+    return int(same.sum()), (gaps[0] - gaps[1]) / 2.0
 
 
 def _verdicts(means: Floats) -> Floats:

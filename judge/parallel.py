@@ -12,10 +12,14 @@ Result = TypeVar("Result")
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    stop: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
     """`map` over threads. At most `workers + 1` items are taken ahead of the result being used, so
-    that a stream of any length stays in bounded memory."""
+    that a stream of any length stays in bounded memory. When results are not wanted any more, or
+    one fails, `stop` is to end what is still worked on, which is waited for."""
     if workers <= 1:
         yield from map(function, items)
         return
@@ -28,6 +32,9 @@ def ordered_map(
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        finally:
+        except BaseException:
             for future in pending:
                 future.cancel()
+            if stop is not None:
+                stop()
+            raise

@@ -233,6 +233,11 @@ class Asking:
             asked[0].tick = progress.advance
         return bool(asked)
 
+    def stop(self, judge: Judge) -> None:
+        """Ends what prompted judges do in other threads."""
+        for one in _asked_by(judge):
+            one.stop()
+
     def reports(self, judge: Judge) -> list[Report]:
         """What each prompted judge did."""
         return [

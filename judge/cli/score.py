@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 UNJUDGED_EXIT = 3
+_ASKING = 2  # batches that a model is asked about: one waits for the last replies, one goes on
 _FEW = 20
 
 
@@ -171,7 +172,8 @@ def score(
         started = time.perf_counter()
         progress = Progress("battles", *expected_rows(battles))
         asks = asking.show_progress(judge, progress)
-        batches = _judged(battles, one, chunk_rows, 1 if asks else workers)
+        stop = partial(asking.stop, judge)
+        batches = _judged(battles, one, chunk_rows, _ASKING if asks else workers, stop)
         hold = fill is not None and prior is None
         scored = _scored(files)
         tally, head = _write(
@@ -222,13 +224,17 @@ def _all(files: Files) -> list[Path]:
 
 
 def _judged(
-    source: str, one: Callable[[pd.DataFrame], Batch], chunk_rows: int, workers: int
+    source: str,
+    one: Callable[[pd.DataFrame], Batch],
+    chunk_rows: int,
+    workers: int,
+    stop: Callable[[], None],
 ) -> Generator[Batch, None, None]:
     """The batches of a file, judged, in the order of the file."""
     from judge.battles import iter_battles
     from judge.parallel import ordered_map
 
-    yield from ordered_map(one, iter_battles(source, chunk_rows=chunk_rows), workers)
+    yield from ordered_map(one, iter_battles(source, chunk_rows=chunk_rows), workers, stop)
 
 
 def _votes(ballots: str | None, report: str | None) -> str | None:

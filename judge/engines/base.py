@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -111,6 +112,9 @@ class Reply:
         return cls("", "error", seconds=seconds, error=error)
 
 
+_COUNTING = Lock()
+
+
 @dataclass(slots=True)
 class Statistics:
     """What an engine has done so far.
@@ -140,19 +144,20 @@ class Statistics:
     seconds: float = 0.0
 
     def count(self, reply: Reply) -> None:
-        """Adds what a request came to."""
-        if reply.error is not None:
-            self.failed += 1
-            self.unsent += reply.error == BUDGET
-        elif reply.from_ledger:
-            self.from_ledger += 1
-        else:
-            self.calls += 1
-            self.prompt_tokens += reply.usage.prompt
-            self.cached_tokens += reply.usage.cached
-            self.completion_tokens += reply.usage.completion
-            self.cost += reply.cost
-            self.seconds += reply.seconds
+        """Adds what a request came to; from any thread."""
+        with _COUNTING:
+            if reply.error is not None:
+                self.failed += 1
+                self.unsent += reply.error == BUDGET
+            elif reply.from_ledger:
+                self.from_ledger += 1
+            else:
+                self.calls += 1
+                self.prompt_tokens += reply.usage.prompt
+                self.cached_tokens += reply.usage.cached
+                self.completion_tokens += reply.usage.completion
+                self.cost += reply.cost
+                self.seconds += reply.seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,12 +85,26 @@ class Keeper:
 
     def _keep_replies(self, replies: dict[Run, list[tuple[Job, Reply]]]) -> None:
         try:
-            self._ledger.put_many(
+            earlier = self._ledger.put_many(
                 (job.key, job.model, reply) for each in replies.values() for job, reply in each
             )
+            # Of two that asked the same at once, both get what the ledger will say from now on.
+            if earlier:
+                for each in replies.values():
+                    each[:] = [(job, _one(reply, earlier.get(job.key))) for job, reply in each]
         except Exception as error:
             for run in replies:
                 run.output.put(error)
         else:
             for run, each in replies.items():
                 run.output.put(each)
+
+
+def _one(reply: Reply, kept: Reply | None) -> Reply:
+    if kept is None or reply.error is not None or _says(kept) == _says(reply):
+        return reply
+    return kept
+
+
+def _says(reply: Reply) -> tuple[object, ...]:
+    return reply.text, reply.finish, reply.logprobs

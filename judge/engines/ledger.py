@@ -12,7 +12,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from itertools import islice
@@ -96,14 +96,21 @@ class Ledger:
                 found.update((row[0], _reply(row)) for row in rows)
         return found
 
-    def put_many(self, replies: Iterable[tuple[bytes, str, Reply]]) -> None:
+    def put_many(self, replies: Iterable[tuple[bytes, str, Reply]]) -> dict[bytes, Reply]:
         """Keeps replies as (key, model, reply), in one transaction. Those with an error are passed
-        over: they are to be asked for again."""
+        over: they are to be asked for again.
+
+        Returns:
+            What stands under the keys, where one of them had a reply already: that one stays, and
+            is what every later run will find. Mostly empty.
+        """
         now = time.time()
         rows = [_row(*entry, now) for entry in replies if entry[2].error is None]
-        if rows:
-            with self._explained(), self._lock, self._transaction():
-                self._database.executemany(_INSERT, rows)
+        if not rows:
+            return {}
+        with self._explained(), self._lock, self._transaction():
+            new = self._database.executemany(_INSERT, rows).rowcount
+        return {} if new == len(rows) else self.get_many(row[0] for row in rows)
 
     def count(self) -> int:
         """How many replies there are."""
@@ -234,7 +241,7 @@ def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=dict)
 
 
-def _row(key: bytes, model: str, reply: Reply, now: float) -> Sequence[object]:
+def _row(key: bytes, model: str, reply: Reply, now: float) -> tuple[Any, ...]:
     logprobs = reply.logprobs
     return (
         key,

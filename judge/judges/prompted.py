@@ -14,17 +14,18 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
-from judge.aggregation import UNFITTED, Aggregator, Floats, vote_shares
-from judge.ballots import VOTES, ballot_table
+from judge.aggregation import UNFITTED, Aggregator, Floats
+from judge.ballots import ballot_table
 from judge.chunking import fit_context
 from judge.encoding import BattleText, TokenCounter
 from judge.engines.base import BUDGET, Engine, Estimate, Parameters, Reply, Request
@@ -37,7 +38,7 @@ from judge.voting import Unreadable, read_ballot
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from judge.consistency import Consistency
+    from judge.consistency import Consistency, Counted
 
 REFERENCE = "reference"
 """The column of reference answers, for prompts that show one."""
@@ -133,25 +134,6 @@ class _Call(NamedTuple):
 
 
 @dataclass
-class _Run:
-    """One table of battles on its way.
-
-    Attributes:
-        sheets: in the order in which they were asked about.
-        reasons: why a battle has no sheet, by its place.
-        calls: by the engine's number of the request.
-        again: calls to be made once more.
-        pending: how many sheets of a battle are not complete, by its place.
-    """
-
-    sheets: list[_Sheet] = field(default_factory=list)
-    reasons: dict[int, str] = field(default_factory=dict)
-    calls: list[_Call | None] = field(default_factory=list)
-    again: deque[_Call] = field(default_factory=deque)
-    pending: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass
 class Reading:
     """What became of replies.
 
@@ -162,6 +144,27 @@ class Reading:
 
     replies: int = 0
     unreadable: int = 0
+
+
+@dataclass
+class _Run:
+    """One table of battles on its way.
+
+    Attributes:
+        sheets: in the order in which they were asked about.
+        reasons: why a battle has no sheet, by its place.
+        calls: by the engine's number of the request.
+        again: calls to be made once more.
+        pending: how many sheets of a battle are not complete, by its place.
+        reading: what became of the replies.
+    """
+
+    sheets: list[_Sheet] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+    calls: list[_Call | None] = field(default_factory=list)
+    again: deque[_Call] = field(default_factory=deque)
+    pending: dict[int, int] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
 
 
 class PromptedJudge(Judge):
@@ -196,10 +199,10 @@ class PromptedJudge(Judge):
         self.tick: Callable[[int], None] | None = None
         self._counter = counter
         self._also_close = tuple(also_close)
-        self._said: deque[pd.DataFrame] = deque()
-        self._battles = 0
+        self._said: deque[Counted] = deque()
         self._budget: int | None = None
-        self._turn = Lock()
+        self._turn, self._telling = Lock(), Lock()
+        self._stopped = False
 
     @property
     def prior(self) -> Floats:
@@ -209,7 +212,9 @@ class PromptedJudge(Judge):
     def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:
         """Probabilities of these battles; NaN, with the reason, where no ballot could be read.
 
-        Several threads take turns: the engine is concurrent by itself.
+        Several threads take turns at asking, for the engine is concurrent by itself. While one
+        waits for its last replies the next asks, so that a second thread keeps the engine busy from
+        one table to the next.
         """
         table, reasons = self.fill(battles)
         return judgments(table, reasons, battles, self.aggregator, ballots)
@@ -217,26 +222,26 @@ class PromptedJudge(Judge):
     def fill(self, battles: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
         """The ballot table of these battles, with their places from "0" for ids, and why battles
         have no readable ballot, by their places."""
-        with self._turn:
-            return self._fill(battles)
-
-    def _fill(self, battles: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
         run = _Run()
-        sheets = self._sheets(battles, run)
-        while True:
-            run.calls.clear()
-            answers = self.engine.answer(self._requests(sheets, run))
-            with closing(cast("Generator[tuple[int, Reply], None, None]", answers)) as replies:
-                for number, reply in replies:
-                    call, run.calls[number] = run.calls[number], None
-                    assert call is not None
-                    self._take(call, reply, run)
-            if not run.again:
-                break
-            sheets = iter(())
+        with ExitStack() as turn:
+            turn.enter_context(self._turn)
+            first = self._requests(self._sheets(battles, run), run)
+            self._ask(chain(first, _then(turn.close)), run)
+            while run.again:
+                self._ask(self._requests(iter(()), run), run)
         table = self._table(run.sheets)
-        self._remember(table)
+        self._remember(table, run.reading)
         return table, _reasons(run)
+
+    def _ask(self, requests: Iterator[Request], run: _Run) -> None:
+        """Has requests answered, whose calls are numbered anew, and reads the replies."""
+        run.calls.clear()
+        answers = self.engine.answer(requests)
+        with closing(cast("Generator[tuple[int, Reply], None, None]", answers)) as replies:
+            for number, reply in replies:
+                call, run.calls[number] = run.calls[number], None
+                assert call is not None
+                self._take(call, reply, run)
 
     def requests(self, battles: pd.DataFrame) -> Iterator[Request]:
         """What would be asked about these battles at first, for an estimate."""
@@ -252,15 +257,19 @@ class PromptedJudge(Judge):
 
     def consistency(self) -> Consistency:
         """How far the judge kept its word over everything it has judged so far."""
-        from judge.consistency import report_consistency
+        from judge.consistency import report_counted
 
-        said = list(self._said) or [_slim(self._table([]), 0)]
-        return report_consistency(pd.concat(said, ignore_index=True))
+        return report_counted(list(self._said))
 
     def remember(self, tables: int) -> None:
         """Has `consistency` speak of the last so many tables only: whoever judges without end has
         no room for all of them."""
         self._said = deque(self._said, maxlen=tables)
+
+    def stop(self) -> None:
+        """Has `judge` end with an error in all threads that are in it, and from now on."""
+        self._stopped = True
+        self.engine.close()
 
     def close(self) -> None:
         """Ends the engine and what came with it."""
@@ -282,6 +291,8 @@ class PromptedJudge(Judge):
             yield self._request(run.again.popleft(), run)
 
     def _request(self, call: _Call, run: _Run) -> Request:
+        if self._stopped:
+            raise ArenaJudgeError(f"{self.name} was stopped while it judged")
         sheet, criterion, attempt = call
         texts, order = sheet.fitted.texts, sheet.order
         run.calls.append(call)
@@ -392,11 +403,11 @@ class PromptedJudge(Judge):
         if reply.error is not None:
             sheet.reason = _failure(reply.error)
         else:
-            self.reading.replies += 1
+            run.reading.replies += 1
             try:
                 votes = _read(reply, self.prompt, call.criterion, sheet.order)
             except Unreadable as error:
-                self.reading.unreadable += 1
+                run.reading.unreadable += 1
                 if call.attempt < self.asking.retries:
                     run.again.append(call._replace(attempt=call.attempt + 1))
                     return
@@ -414,7 +425,8 @@ class PromptedJudge(Judge):
 
     def _done(self, battles: int) -> None:
         if self.tick is not None:
-            self.tick(battles)
+            with self._telling:
+                self.tick(battles)
 
     def _table(self, sheets: Sequence[_Sheet]) -> pd.DataFrame:
         return ballot_table(
@@ -431,9 +443,14 @@ class PromptedJudge(Judge):
             reply=["\n".join(sorted(sheet.replies)) for sheet in sheets],
         )
 
-    def _remember(self, table: pd.DataFrame) -> None:
-        self._said.append(_slim(table, self._battles))
-        self._battles += 1 + (int(table["id"].iloc[-1]) if len(table) else 0)
+    def _remember(self, table: pd.DataFrame, reading: Reading) -> None:
+        from judge.consistency import count_consistency
+
+        counted = count_consistency(table)
+        with self._telling:
+            self._said.append(counted)
+            self.reading.replies += reading.replies
+            self.reading.unreadable += reading.unreadable
 
 
 def judgments(
@@ -506,6 +523,12 @@ def _merged(votes: Floats | None, more: Floats) -> Floats:
     return more if votes is None else np.where(np.isnan(more), votes, more)
 
 
+def _then(do: Callable[[], None]) -> Iterator[Request]:
+    """Nothing; does something when it is asked for."""
+    do()
+    yield from ()
+
+
 def _failure(error: str) -> str:
     return "not asked: the budget was spent" if error == BUDGET else f"no reply: {error}"
 
@@ -522,21 +545,3 @@ def _reasons(run: _Run) -> dict[int, str]:
         if sheet.battle not in judged:
             found.setdefault(sheet.battle, sheet.reason)
     return found
-
-
-def _slim(table: pd.DataFrame, first: int) -> pd.DataFrame:
-    """What `report_consistency` needs of a ballot table, in a fraction of the room: the mean votes
-    of each ballot stand under one criterion, and battles of all tables have numbers of their own.
-    """
-    shares = vote_shares(table)
-    asked = ~np.isnan(shares[..., 0])
-    number = asked.sum(axis=1)[:, None]
-    sums = np.where(asked[..., None], shares, 0.0).sum(axis=1)
-    means = np.divide(sums, number, out=np.full(sums.shape, np.nan), where=number > 0)
-    columns: dict[str, object] = {
-        "id": table["id"].astype(np.int64).to_numpy() + first,
-        "judge": table["judge"].to_numpy(),
-        "order": pd.Categorical(table["order"], categories=list(ORDERS)),
-    }
-    columns |= {f"relevance_{vote}": means[:, v] for v, vote in enumerate(VOTES)}
-    return pd.DataFrame(columns)

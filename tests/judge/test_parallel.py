@@ -95,3 +95,26 @@ def test_no_thread_is_left_behind(workers: int) -> None:
     results.close()
     assert threading.active_count() == before
     assert len(worked) <= workers + 3
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_what_is_not_wanted_any_more_can_be_stopped(workers: int) -> None:
+    stopped = threading.Event()
+
+    def work(item: int) -> int:
+        if item:
+            assert stopped.wait(60)
+        return item
+
+    results = ordered_map(work, range(100), workers, stopped.set)
+    assert next(results) == 0
+    assert isinstance(results, Generator)
+    results.close()  # would wait for ever otherwise
+    assert stopped.is_set()
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_nothing_is_stopped_that_ends_well(workers: int) -> None:
+    stopped = threading.Event()
+    assert list(ordered_map(lambda n: n, range(10), workers, stopped.set)) == list(range(10))
+    assert not stopped.is_set()

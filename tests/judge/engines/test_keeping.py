@@ -24,14 +24,14 @@ class SlowLedger(Ledger):
         self.begun, self.go = threading.Semaphore(0), threading.Semaphore(0)
         self.broken: Exception | None = None
 
-    def put_many(self, replies: Iterable[Entry]) -> None:
+    def put_many(self, replies: Iterable[Entry]) -> dict[bytes, Reply]:
         entries = list(replies)
         self.groups.append([reply.text for _, _, reply in entries])
         self.begun.release()
         assert self.go.acquire(timeout=60)
         if self.broken is not None:
             raise self.broken
-        super().put_many(entries)
+        return super().put_many(entries)
 
 
 @pytest.fixture
@@ -134,3 +134,22 @@ def test_a_ledger_that_fails_is_told_to_everyone_who_waits(
     keeper.take(one, answered(one, "y"))
     ledger.go.release()
     assert had(one) == ["y"]
+
+
+def test_of_two_who_ask_the_same_at_once_both_get_what_the_ledger_keeps(
+    ledger: SlowLedger, keeper: Keeper
+) -> None:
+    """A run that is repeated says the same again."""
+    runs = [Run() for _ in range(3)]
+    for run, text in zip(runs, ("first", "second", "third"), strict=True):
+        (job, _), *_ = answered(run, "same")
+        ledger.go.release()
+        keeper.take(run, [(job, Reply(text)), *answered(run, text)])
+        if text != "second":  # the third asked before the first's reply was there
+            keeper.flush()
+    assert [had(run) for run in runs] == [
+        ["first", "first"],
+        ["first", "second"],
+        ["first", "third"],
+    ]
+    assert ledger.get_many([b"same"])[b"same"].text == "first"

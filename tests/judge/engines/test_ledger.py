@@ -98,10 +98,12 @@ def test_the_order_of_a_schema_s_words_makes_no_key(ledger: Ledger) -> None:
 
 
 def test_the_first_answer_stays(ledger: Ledger) -> None:
-    ledger.put_many([(b"k", "m", Reply("first"))])
-    ledger.put_many([(b"k", "m", Reply("second")), (b"l", "m", Reply("other"))])
+    assert ledger.put_many([(b"k", "m", Reply("first"))]) == {}
+    there = ledger.put_many([(b"k", "m", Reply("second")), (b"l", "m", Reply("other"))])
     assert ledger.get_many([b"k"])[b"k"].text == "first"
-    assert ledger.count() == 2
+    assert {key: reply.text for key, reply in there.items()} == {b"k": "first", b"l": "other"}
+    assert ledger.put_many([(b"n", "m", Reply("new")), (b"o", "m", Reply.failed("no"))]) == {}
+    assert ledger.count() == 3
 
 
 def test_failures_are_not_kept(ledger: Ledger) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from judge.ballots import CRITERIA
+from judge.consistency import Consistency
 from judge.engines.base import BUDGET, Engine, Reply, Request
 from judge.errors import ArenaJudgeError, InputError
 from judge.judges.jury import Jury
 from judge.judges.prompted import Asking, PromptedJudge
+from judge.parallel import ordered_map
 from judge.prompting import load_prompt
 
 Script = Callable[[Request, int], Reply | str]
@@ -325,3 +329,120 @@ def test_a_jury_counts_all_ballots() -> None:
 def test_settings_that_make_no_sense(wrong: dict[str, object]) -> None:
     with pytest.raises(ArenaJudgeError):
         make(**wrong)  # type: ignore[arg-type]
+
+
+# --- several tables at once -----------------------------------------------------------------------
+
+
+class HoldingEngine(Engine):
+    """Keeps a reply back until something has happened; answers everything else at once."""
+
+    def __init__(self) -> None:
+        super().__init__(name="holding")
+        self.events: dict[str, threading.Event] = {}
+        self.closed = threading.Event()
+
+    def answer(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
+        held: list[tuple[int, Request]] = []
+        for number, request in enumerate(requests):
+            if any(word in request.messages[-1].content for word in self.events):
+                held.append((number, request))
+                continue
+            yield number, Reply(honest(request, 0))
+        for number, request in held:
+            for word, event in self.events.items():
+                if word in request.messages[-1].content:
+                    while not event.wait(0.01):
+                        if self.closed.is_set():
+                            raise ArenaJudgeError("closed")
+            yield number, Reply(honest(request, 0))
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_while_a_table_waits_for_its_last_reply_the_next_is_asked_about() -> None:
+    engine = HoldingEngine()
+    engine.events["held back"] = threading.Event()
+    judge = PromptedJudge(engine, load_prompt("discriminator"), Asking(model="m"))
+
+    def tables() -> Iterator[pd.DataFrame]:
+        yield battles([("long " * 9, "held back")])
+        yield battles(PAIRS)
+        yield battles(PAIRS[:2])
+
+    ended: list[int] = []
+
+    def one(table: pd.DataFrame) -> np.ndarray:
+        proba = judge.predict_proba(table)
+        ended.append(len(table))
+        if len(table) == 3:  # the second can only end because it did not wait for the first
+            engine.events["held back"].set()
+        return proba
+
+    proba = list(ordered_map(one, tables(), 2, judge.stop))
+    assert [len(table) for table in proba] == [1, 3, 2]
+    assert ended[0] == 3
+    other, _ = make()
+    expected = [other.predict_proba(table) for table in tables()]
+    assert all(np.array_equal(a, b) for a, b in zip(proba, expected, strict=True))
+    assert judge.consistency() == other.consistency()
+    assert judge.reading == other.reading
+    assert judge.reading.replies == 12
+
+
+@pytest.mark.parametrize("prompt", ["discriminator", "criterion"])
+def test_threads_change_nothing(prompt: str) -> None:
+    def moody(request: Request, _: int) -> str:
+        text = request.messages[-1].content
+        mood = sum(map(ord, text)) % 4 if not request.sample else 1
+        if mood == 0:
+            return "I cannot say."
+        return honest(request, 0) if mood == 1 else "A" if prompt == "criterion" else all_of("A")
+
+    draws = np.random.default_rng(0)
+    sizes = draws.integers(1, 40, (24, 5, 2)).tolist()
+    tables = [battles([("x" * a, "y" * b) for a, b in table]) for table in sizes]
+    found = []
+    for workers in (1, 2, 4):
+        judge, _ = make(moody, prompt)
+        said = list(ordered_map(judge.judge, tables, workers, judge.stop))
+        found.append((np.concatenate([one.proba for one in said]), judge.reading))
+        reports = judge.consistency()
+        assert reports == make_again(judge, tables, moody, prompt)
+    for proba, reading in found[1:]:
+        assert np.array_equal(proba, found[0][0])
+        assert reading == found[0][1]
+
+
+def make_again(
+    judge: PromptedJudge, tables: Sequence[pd.DataFrame], script: Script, prompt: str
+) -> Consistency:
+    """What a judge says of its consistency that judges the tables in the other order."""
+    other, _ = make(script, prompt)
+    for table in reversed(tables):
+        other.judge(table)
+    return other.consistency()
+
+
+def test_a_judge_that_is_stopped_ends_in_all_threads() -> None:
+    engine = HoldingEngine()
+    engine.events["never"] = threading.Event()
+    judge = PromptedJudge(engine, load_prompt("discriminator"), Asking(model="m"))
+    tables = (battles([("never", "b")]) for _ in range(1000))
+    results = ordered_map(judge.judge, chain([battles(PAIRS)], tables), 2, judge.stop)
+    assert next(results).proba.shape == (3, 3)
+    threads = threading.active_count()
+    assert isinstance(results, Generator)
+    results.close()
+    assert threading.active_count() < threads
+    with pytest.raises(ArenaJudgeError, match="was stopped"):
+        judge.judge(battles(PAIRS))
+
+
+def test_an_error_in_one_table_lets_the_others_have_their_turn() -> None:
+    judge, _ = make(prompt="referenced")
+    with pytest.raises(InputError, match="reference answers"):
+        judge.judge(battles(PAIRS))
+    said = judge.judge(battles(PAIRS, reference=["one", "two", "three"]))
+    assert not said.reasons
