@@ -14,6 +14,7 @@ votes, a judge that reads texts can beat that; it cannot beat the entropy.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +29,7 @@ CEILING, ONE_HUMAN = "human ceiling", "one human against the others"
 # Labels that are the shares of the votes are so up to rounding in files.
 _ROUNDING = 1e-2
 _LEAST, _MOST = np.log(1e-4), np.log(1e4)
-# The Dirichlet is fitted to so many resamples, fewer where there are many kinds of counts.
-_REFITS, _WORK = 100, 1_000_000
+_STEP = 1e-4
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def human_ceiling(
     prompts = group_codes(np.asarray(groups)[several])
     alpha = fit_dirichlet(c)
     best = float(expected_entropy(c, alpha).mean())
-    reach = _reach(c, alpha, prompts, seed)
+    reach = students_quantile(int(prompts.max()) + 1) * _error(c, alpha, prompts)
+    low = best - reach if math.isnan(reach) else max(0.0, best - reach)
     loss, hits = one_against_others(c, alpha)
     tallies = Tallies(prompts)
     for values in (loss, hits):
@@ -112,7 +113,7 @@ def human_ceiling(
     )
     return Ceiling(
         (
-            CeilingRow(CEILING, best, max(0.0, best - reach), best + reach),
+            CeilingRow(CEILING, best, low, best + reach),
             CeilingRow(ONE_HUMAN, *other, *hit),
         ),
         battles=len(c),
@@ -138,49 +139,59 @@ def voted_on(labels: Floats, votes: Floats) -> Bools:
 def fit_dirichlet(counts: Floats) -> Floats:
     """(3,) the concentration of the Dirichlet under which (N, 3) counts are likeliest, each between
     1e-4 and 1e4: people who always agree, and battles that are all alike, have none."""
-    rows, times = np.unique(counts, axis=0, return_counts=True)
-    share = (counts.sum(axis=0) + 0.5) / (counts.sum() + 1.5)
-    return _likeliest(rows, times.astype(np.float64), 2.0 * share)
-
-
-def _likeliest(rows: Floats, times: Floats, start: Floats) -> Floats:
-    """(3,) the concentration for (R, 3) counts that occur so often."""
     from scipy.optimize import minimize
-    from scipy.special import digamma, gammaln
+    from scipy.special import gammaln
 
-    total, number = rows.sum(axis=1), times.sum()
+    rows, times = np.unique(counts, axis=0, return_counts=True)
+    total = rows.sum(axis=1)
 
     def loss(log_alpha: Floats) -> tuple[float, Floats]:
         alpha = np.exp(log_alpha)
-        mass = alpha.sum()
-        value = gammaln(mass) - gammaln(mass + total)
+        value = gammaln(alpha.sum()) - gammaln(alpha.sum() + total)
         value += (gammaln(alpha + rows) - gammaln(alpha)).sum(axis=1)
-        slope = (digamma(mass) - digamma(mass + total))[:, None]
-        slope = slope + digamma(alpha + rows) - digamma(alpha)
-        return -float(times @ value) / number, -(times @ slope) * alpha / number
+        return -float(times @ value) / len(counts), -(times @ _slopes(rows, alpha)) / len(counts)
 
+    share = (counts.sum(axis=0) + 0.5) / (counts.sum() + 1.5)
     bounds = [(_LEAST, _MOST)] * 3
-    found = minimize(loss, np.log(start), jac=True, method="L-BFGS-B", bounds=bounds)
+    found = minimize(loss, np.log(2.0 * share), jac=True, method="L-BFGS-B", bounds=bounds)
     return np.asarray(np.exp(found.x), dtype=np.float64)
 
 
-def _reach(counts: Floats, alpha: Floats, prompts: npt.NDArray[np.intp], seed: int) -> float:
-    """How far the 95 % interval of the mean entropy reaches to each side: Student's quantile of the
-    spread over resamples of prompts, the Dirichlet fitted to each anew."""
+def _slopes(counts: Floats, alpha: Floats) -> Floats:
+    """(N, 3) of the log-likelihood of each battle's counts, by the logs of the concentration."""
+    from scipy.special import digamma
+
+    mass = alpha.sum()
+    whole = digamma(mass) - digamma(mass + counts.sum(axis=1))
+    slopes = whole[:, None] + digamma(alpha + counts) - digamma(alpha)
+    return np.asarray(slopes * alpha, dtype=np.float64)
+
+
+def _error(counts: Floats, alpha: Floats, prompts: npt.NDArray[np.intp]) -> float:
+    """Standard error of the mean expected entropy, clustered by prompt; NaN with one prompt.
+
+    Each battle has a part in the mean itself and in the concentration that was fitted: the
+    sandwich of an estimate in two steps (Newey and McFadden 1994, "Large sample estimation and
+    hypothesis testing", section 6).
+    """
     groups = int(prompts.max()) + 1
     if groups < 2:
         return float("nan")
-    rows, place = np.unique(counts, axis=0, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    means = []
-    for _ in range(int(np.clip(_WORK // len(rows), 30, _REFITS))):
-        drawn = np.bincount(generator.integers(groups, size=groups), minlength=groups)
-        weights = drawn[prompts].astype(np.float64)
-        times = np.bincount(place, weights=weights, minlength=len(rows)).astype(np.float64)
-        fitted = _likeliest(rows, times, alpha)
-        means.append(float(times @ expected_entropy(rows, fitted) / times.sum()))
-    few = float(np.sqrt(groups / (groups - 1)))
-    return students_quantile(groups) * few * float(np.std(means, ddof=1))
+    logs = np.log(alpha)
+    free = np.flatnonzero((logs > _LEAST + _STEP) & (logs < _MOST - _STEP))
+    curvature, pull = np.zeros((3, 3)), np.zeros(3)
+    for k in free.tolist():
+        up, down = (np.exp(logs + sign * _STEP * np.eye(3)[k]) for sign in (1, -1))
+        bend = _slopes(counts, down).mean(axis=0) - _slopes(counts, up).mean(axis=0)
+        curvature[:, k] = bend / (2 * _STEP)
+        rise = expected_entropy(counts, up).mean() - expected_entropy(counts, down).mean()
+        pull[k] = rise / (2 * _STEP)
+    weights = np.zeros(3)
+    weights[free] = np.linalg.lstsq(curvature[np.ix_(free, free)].T, pull[free], rcond=None)[0]
+    own = expected_entropy(counts, alpha)
+    parts = own - own.mean() + _slopes(counts, alpha) @ weights
+    sums = np.bincount(prompts, weights=parts, minlength=groups) / len(counts)
+    return float(np.sqrt((sums**2).sum() * groups / (groups - 1)))
 
 
 def expected_entropy(counts: Floats, alpha: Floats) -> Floats:
