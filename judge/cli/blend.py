@@ -281,7 +281,7 @@ def _tell(result: Blending, battles: Labelled, target: Target | None) -> None:
     for one in result.alone:
         if one.unjudged:
             left = f"{clean(one.name)} left {count(one.unjudged, 'battle')} unjudged"
-            say(f"{left}; there the others share its weight")
+            say(f"{left}; there the others speak")
     silent = int(np.isnan(result.proba).any(axis=1).sum())
     if silent:
         say(f"{count(silent, 'battle')} that no judge had an answer for left out")

@@ -9,8 +9,9 @@ by the method that `arena-judge calibrate` chooses, fitted without the prompt it
 Intervals are 95 %, over prompts. The calibration error is that of the largest probability in 15
 bins; its interval is a percentile bootstrap over prompts, which a small error lies at the lower end
 of, since resampling adds error of its own. "Of 10 seeds" says how often the method chosen was this
-one. The last two columns are the same with folds of battles and not of prompts: what is left where
-the prompts are known, for sets of few prompts differ from fold to fold.
+one. The last columns have temperature and bias whatever is chosen, with folds of prompts and with
+folds of battles: prompts differ in how often they end in a tie, so where there are few of them,
+thirteen in one set, what was learned from some says little of the others, however many battles.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from scripts.bench.report import setting, table
 
 VOTES = Path("recorded") / "judge_votes.parquet"
 ROUNDS, SEEDS = 300, 10
+PLAIN = "temperature+bias"
 HEADER = (
     "set",
     "judge",
@@ -51,7 +53,9 @@ HEADER = (
     "less the prior, out of fold, 95 %",
     "ECE before",
     "ECE after, 95 %",
-    "prompts known",
+    f"{PLAIN}, new prompts",
+    "ECE",
+    f"{PLAIN}, known prompts",
     "ECE",
 )
 
@@ -123,7 +127,10 @@ def row(votes: Votes, seed: int) -> list[str]:
     prior = prior_rows(votes, found.folds, seed)
     best = np.tile(votes.labels.mean(axis=0), (len(own), 1))
     low, high = error_interval(votes, found.proba, seed)
-    known = calibrate(votes.labels, votes.proba, method=method, seed=seed).proba
+    plain = [
+        calibrate(votes.labels, votes.proba, groups, method=PLAIN, seed=seed).proba
+        for groups in (votes.prompts, None)
+    ]
     return [
         votes.battles,
         votes.judge,
@@ -139,8 +146,11 @@ def row(votes: Votes, seed: int) -> list[str]:
         _spread(paired_gap(own, prior, votes.prompts), "+.4f"),
         f"{calibration_error(votes.labels, votes.proba):.3f}",
         f"{calibration_error(votes.labels, found.proba):.3f} ({low:.3f} to {high:.3f})",
-        f"{log_loss(votes.labels, known):.4f}",
-        f"{calibration_error(votes.labels, known):.3f}",
+        *(
+            f"{measure(votes.labels, proba):{form}}"
+            for proba in plain
+            for measure, form in ((log_loss, ".4f"), (calibration_error, ".3f"))
+        ),
     ]
 
 

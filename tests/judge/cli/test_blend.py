@@ -41,7 +41,7 @@ def test_judges_become_a_judge(run: Run, length_judge: Make, battle_file: Make) 
     result = run("blend", "battles.csv", f"first={one}", two, "-o", "mine", "--method", "stacking")
     assert result.exit_code == 0, result.stderr
     assert "stacking *" in result.stdout
-    assert "two left 11 battles unjudged; there the others share its weight" in result.stderr
+    assert "two left 11 battles unjudged; there the others speak" in result.stderr
     assert "strength: first " in result.stderr
     settings = yaml.safe_load(Path("mine/judge.yaml").read_text())
     assert settings["kind"] == "blended"

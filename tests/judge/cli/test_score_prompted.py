@@ -389,6 +389,31 @@ def test_a_fitted_judge_asks_as_it_is_told(
     assert winners() == expected(6)
 
 
+def test_a_judge_that_asks_is_calibrated_and_blended(
+    score: Run, run: Run, model: Model, battle_file: Write
+) -> None:
+    battles = battle_file(count=30)
+    result = run(
+        *("calibrate", battles, "--judge", "endpoint:m", "-o", "mine", "--order", "ba"),
+        *("--base-url", model.url),
+    )
+    assert result.exit_code == 0, result.output
+    assert model.calls == 30
+    settings = yaml.safe_load(Path("mine/judge.yaml").read_text())
+    assert (settings["judge"], settings["asking"]["orders"]) == ("endpoint:m", ["BA"])
+    # It asks as it was asked: what is in the ledger is not asked again.
+    result = run(
+        *("blend", battles, "mine", "statistical", "-o", "both", "--method", "mean"),
+        *("--base-url", model.url),
+    )
+    assert result.exit_code == 0, result.output
+    assert model.calls == 30
+    result = score(battles, "--json", judge="both")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["asked"][0]["statistics"]["from_ledger"] == 30
+    assert model.calls == 30
+
+
 def test_long_battles_are_cut_to_the_context(score: Run, model: Model, battle_file: Write) -> None:
     cells = [json.dumps([text]) for text in ("Which?", "word " * 5000, "short")]
     pd.DataFrame([cells], columns=["prompt", "response_a", "response_b"]).to_csv(
