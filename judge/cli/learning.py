@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from judge.atomic import STANDARD_STREAM
 from judge.cli import outputs
 from judge.cli.console import clean, count, say
 from judge.errors import InputError
@@ -65,6 +66,8 @@ def target_of(output: str | None, inputs: Sequence[str], *, force: bool) -> Targ
     """
     if output is None:
         return None
+    if output == STANDARD_STREAM:
+        raise click.UsageError("-o - is no place for it: name a folder, or a file of predictions")
     if output.lower().endswith(TABLES) and not os.path.isdir(output):
         path = outputs.target(output, outputs.PREDICTIONS, inputs=inputs, force=force)
         return Target(path, judge=False, replaced=path.is_file())

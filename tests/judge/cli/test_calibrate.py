@@ -229,6 +229,7 @@ def test_a_folder_appears_whole_or_not_at_all(
         (["--predictions", "p.csv", "-o", "p.csv"], "is read by this very command"),
         (["--predictions", "p.csv", "-o", "battles.csv"], "is read by this very command"),
         (["--judge", "length.judge", "-o", "full"], "is there already and is no judge"),
+        (["--judge", "length.judge", "-o", "-"], "-o - is no place for it"),
         (["--judge", "length.judge", "--method", "magic"], "'magic' is not one of"),
         (["--judge", "length.judge", "--samples", "3"], "--samples is for judges that ask a model"),
         (["--ballots", "p.csv"], "column judge: is missing"),
