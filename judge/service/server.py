@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import signal
@@ -79,11 +80,17 @@ def run(service: Service, listening: socket.socket, ready: Callable[[], None]) -
         ready: called once requests are taken.
     """
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    server = _Server(service, ready)
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # What is loaded stays: going through all of it for garbage again and again would hold up
+    # requests for hundredths of a second.
+    gc.collect()
+    gc.freeze()
     try:
-        _Server(service, ready).run([listening])
+        server.run([listening])
     finally:
+        gc.unfreeze()
         sys.setswitchinterval(before)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -63,9 +64,19 @@ class Question:
 
 @dataclass
 class Phase:
-    """What became of the requests of a phase: seconds of each answered one, replies by status."""
+    """What became of the requests of a phase.
+
+    Attributes:
+        seconds: how long it was.
+        cpu: seconds of processor time that the server took meanwhile.
+        latencies: seconds of each answered request.
+        statuses: replies by status.
+        wrong: replies that are not what the judge says.
+        peak: the most memory that the server held, in bytes.
+    """
 
     seconds: float = 0.0
+    cpu: float = 0.0
     latencies: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: int = 0
@@ -124,13 +135,20 @@ async def load(
                     kept.append((question, reply))
 
         with watched(process) as peak:
-            began = time.perf_counter()
+            began, spent = time.perf_counter(), _cpu(process)
             await asyncio.gather(*(client() for _ in range(clients)))
             phase.seconds = time.perf_counter() - began
+            phase.cpu = _cpu(process) - spent
         phase.peak = peak[0]
     if check:
         phase.wrong = sum(not right(question, reply) for question, reply in kept)
     return phase
+
+
+def _cpu(process: int) -> float:
+    """Seconds of processor time that a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -173,6 +191,7 @@ def row(name: str, phase: Phase, battles: int) -> list[str]:
         f"{rate:,.0f}",
         f"{rate * battles:,.0f}",
         *(f"{value:,.1f}" for value in (p50, p90, p99)),
+        f"{1000 * phase.cpu / sum(phase.statuses.values()):.2f}",
         f"{refused:,}",
         f"{phase.wrong:,}",
         f"{phase.peak / 2**20:,.0f} MiB",
@@ -221,7 +240,7 @@ def measure(
         ask(f"flood: {MANY} battles, {flood} clients", ours, many, flood, seconds)
         ask(f"after it: one battle, {clients} clients", ours, one, clients, seconds)
     head = ["asked", "requests/s", "battles/s", "p50 ms", "p90 ms", "p99 ms"]
-    head += ["refused", "wrong", "peak memory"]
+    head += ["CPU ms/reply", "refused", "wrong", "peak memory"]
     rows = [
         row(name, middle(phases), MANY if name.startswith((str(MANY), "flood")) else 1)
         for name, phases in found.items()
