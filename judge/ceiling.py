@@ -28,6 +28,8 @@ Bools = npt.NDArray[np.bool_]
 CEILING, ONE_HUMAN = "human ceiling", "one human against the others"
 # Labels that are the shares of the votes are so up to rounding in files.
 _ROUNDING = 1e-2
+# The share of the battles with several votes that this must be so for.
+_OF_VOTES = 0.95
 _LEAST, _MOST = np.log(1e-4), np.log(1e4)
 _STEP = 1e-4
 
@@ -91,11 +93,14 @@ def human_ceiling(
         rounds, seed: of the bootstrap, which resamples prompts.
 
     Returns:
-        None where there are fewer than two such battles.
+        None where there are fewer than two such battles, or where labels are not made of the votes:
+        one of all people's choices, say, or another's.
     """
     said, counts = np.asarray(labels, np.float64), np.asarray(votes, np.float64)
     several = voted_on(said, counts)
-    if several.sum() < 2:
+    whole = ~np.isnan(said).any(axis=1) & (np.nan_to_num(counts.sum(axis=1)) >= 2)
+    # Those whose label happens to be what all said would be a choice of the clear ones.
+    if several.sum() < max(2, _OF_VOTES * whole.sum()):
         return None
     c = counts[several]
     prompts = group_codes(np.asarray(groups)[several])

@@ -28,13 +28,15 @@ class Relabelled:
 
     Attributes:
         labels: (N, 3) in the order A, B, tie; NaN rows unlabelled.
-        given: battles whose label is from the file.
+        from_file: (N,) battles whose label is from the file.
+        given: how many those are.
         added: of these, those that had none.
         changed: of these, those that had another.
         unknown: ids in the file that no battle has.
     """
 
     labels: Floats
+    from_file: npt.NDArray[np.bool_]
     given: int
     added: int
     changed: int
@@ -111,4 +113,5 @@ def relabelled(
             added += bool(np.isnan(before).any())
             changed += bool((np.abs(before - given[name]) > 1e-9).any())
             after[place] = given[name]
-    return Relabelled(after, len(given) - len(unknown), int(added), int(changed), unknown)
+    there = np.array([name in given for name in ids], dtype=np.bool_)
+    return Relabelled(after, there, len(given) - len(unknown), int(added), int(changed), unknown)

@@ -309,7 +309,10 @@ class Scrutiny:
         return Measured(ceiling, slices)
 
     def _relabelled(self, battles: Labelled) -> tuple[Labelled, Relabelled | None]:
+        import numpy as np
+
         from judge.label_files import read_label_file, relabelled
+        from judge.labelling import VOTES
 
         if self.labels is None:
             return battles, None
@@ -317,7 +320,9 @@ class Scrutiny:
         changed = relabelled(
             battles.ids, battles.labels, given, only=self.labels_only, file=self.labels
         )
-        return replace(battles, labels=changed.labels), changed
+        facts = _facts_of(battles).copy()
+        facts.loc[changed.from_file, list(VOTES)] = np.nan  # they made another label
+        return replace(battles, labels=changed.labels, facts=facts), changed
 
     def _left(
         self, leaks: Sequence[Leaks], labelled: npt.NDArray[np.bool_], marks: Marks

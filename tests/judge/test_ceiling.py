@@ -141,6 +141,14 @@ def test_only_battles_whose_label_is_their_votes_count() -> None:
     assert voted_on(rounded, votes[:1]).tolist() == [True]
 
 
+def test_labels_that_are_made_otherwise_have_no_ceiling() -> None:
+    """What most said, not the shares: the battles where the two are the same are the clear ones."""
+    _, counts = polled([1.0, 1.0, 1.0], 3, 200, seed=2)
+    most = np.eye(3)[counts.argmax(axis=1)]
+    assert 2 < voted_on(most, counts).sum() < 180
+    assert human_ceiling(most, counts, groups=np.arange(200)) is None
+
+
 def test_one_prompt_has_no_interval() -> None:
     _, counts = polled([1.0, 1.0, 1.0], 3, 40, seed=0)
     ceiling = human_ceiling(counts / 3, counts, groups=np.zeros(40), rounds=100)
