@@ -203,8 +203,11 @@ def _write(
         write_cross_fitted(target.path, battles.ids, result.proba, reason)
         return
     rows = np.asarray(~np.isnan(battles.labels).any(axis=1))
-    with judge_folder(target.path, settings, battles, rows, labelled):
-        pass
+    from judge.conformal import fit_conformity
+
+    sure = fit_conformity(battles.labels, result.proba, battles.prompts)
+    with judge_folder(target.path, settings, battles, rows, labelled) as folder:
+        sure.save(folder)
 
 
 def _figures(result: Blending) -> dict[str, object]:

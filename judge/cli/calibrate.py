@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from judge.cli import options
+from judge.cli import options, outputs
 from judge.cli.console import clean, count, say
 from judge.cli.learning import (
     Target,
@@ -124,6 +124,7 @@ class Battles:
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of holdout and folds."
 )
 @click.option("--name", metavar="NAME", help="What the judge is called in tables.")
+@options.report
 @options.chunk_rows
 @options.workers
 @options.force
@@ -141,6 +142,7 @@ def calibrate(
     folds: int,
     seed: int,
     name: str | None,
+    report_file: str | None,
     chunk_rows: int,
     workers: int,
     force: bool,
@@ -158,6 +160,7 @@ def calibrate(
       arena-judge calibrate labelled.csv --judge endpoint:gpt-4.1-mini -o judges/mini
       arena-judge calibrate labelled.csv --ballots votes.parquet -o judges/gpt-4
       arena-judge calibrate labelled.csv --judge statistical --holdout other.csv --json
+      arena-judge calibrate labelled.csv --predictions p.csv --report report.html
     """
     given = Given(judge, ballots, predictions)
     if sum(one is not None for one in (judge, ballots, predictions)) != 1:
@@ -166,6 +169,9 @@ def calibrate(
         raise click.UsageError("give either --holdout or --holdout-share")
     inputs = [path for path in (labelled, holdout, ballots, predictions) if path is not None]
     target = target_of(output, inputs, force=force)
+    page = None
+    if report_file is not None:
+        page = outputs.report_target(report_file, inputs=inputs, force=force)
 
     import numpy as np
 
@@ -208,6 +214,18 @@ def calibrate(
         for line in lines_of(result):
             click.echo(line)
     tell(result, int(np.isnan(battles.proba).any(axis=1).sum()), target)
+    if page is not None:
+        _draw(result, page, one.name, labelled, seed)
+
+
+def _draw(result: Study, page: Path, judge: str, labelled: str, seed: int) -> None:
+    from judge.report.calibrating import calibration_page
+    from judge.report.page import origin, write_page
+
+    replaced, made = page.is_file(), origin("calibrate", seed)
+    source = Path(labelled).name
+    write_page(calibration_page(result, judge=judge, source=source, origin=made), page)
+    say(f"{page}: {'replaced' if replaced else 'written'}")
 
 
 @contextmanager
@@ -337,7 +355,12 @@ def _write(
         proba = result.calibration.proba[: len(battles.first.ids)]
         write_cross_fitted(target.path, battles.first.ids, proba, "the judge left it unjudged")
         return
+    from judge.conformal import fit_conformity
+
+    # No calibrator that speaks here has learned from the battle that it speaks of.
+    sure = fit_conformity(battles.labels, result.calibration.proba, battles.groups)
     with judge_folder(target.path, settings, battles.first, rows, labelled) as folder:
+        sure.save(folder)
         if given.ballots is not None:
             _write_votes(folder / VOTES, given.ballots)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from judge.cli import options
+from judge.cli import options, outputs
 from judge.cli.console import clean, count, say, table
 from judge.cli.prompted_options import Asking, prompted_options
 from judge.errors import InputError
@@ -50,6 +50,7 @@ HEADER = ("sure from", "sent on", "log loss [95 % interval]", "less the dear one
     "--rounds", type=click.IntRange(min=100), default=2000, show_default=True, help="Of bootstrap."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@options.report
 @options.chunk_rows
 @options.workers
 @options.force
@@ -65,6 +66,7 @@ def cascade(
     sure: float | None,
     rounds: int,
     seed: int,
+    report_file: str | None,
     chunk_rows: int,
     workers: int,
     force: bool,
@@ -86,6 +88,10 @@ def cascade(
     from judge.cli.entrants import entrants, read_with
 
     target = None if output is None else _target(output, force)
+    page = None
+    if report_file is not None:
+        inputs = [labelled, *(one.rpartition("=")[2] for one in (cheap, dear))]
+        page = outputs.report_target(report_file, inputs=inputs, force=force)
     with ExitStack() as stack:
         field = stack.enter_context(entrants([cheap, dear], labelled, asking, seed=seed))
         if target is not None:
@@ -116,6 +122,19 @@ def cascade(
         limit = curve.best.sure if sure is None else sure
         _write(target, field, limit, curve, labelled)
         say(f"{clean(str(target))}: written; a judge for --judge")
+    if page is not None:
+        _draw(curve, page, field, labelled, seed)
+
+
+def _draw(curve: Curve, page: Path, field: list[Entrant], labelled: str, seed: int) -> None:
+    from judge.report.cascading import cascade_page
+    from judge.report.page import origin, write_page
+
+    replaced, source = page.is_file(), Path(labelled).name
+    names = {"cheap": field[0].name, "dear": field[1].name}
+    made = origin("cascade", seed)
+    write_page(cascade_page(curve, **names, source=source, origin=made), page)
+    say(f"{page}: {'replaced' if replaced else 'written'}")
 
 
 def _target(output: str, force: bool) -> Path:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from judge.aggregation_fitting import Fit
     from judge.comparison import Comparison, JudgeScore
+    from judge.conformal import Conformity
     from judge.judges.base import Judge
     from judge.judges.statistical import StatisticalJudge
     from judge.leaks import Seen
@@ -114,6 +115,7 @@ def fit(
     if not os.path.isfile(labelled):
         raise InputError("there is no such file", file=labelled)
 
+    from judge.conformal import fit_conformity
     from judge.folders import folder_target
     from judge.judges.prompted_settings import to_keep
     from judge.judges.recipes import plain
@@ -135,7 +137,8 @@ def fit(
         settings["asking"] = asked
     title = name or _name(judge, kept.ballots)
     settings = plain({"name": title} | settings)
-    _write(target, settings, kept.ballots if judge is None else None, kept.seen)
+    sure = fit_conformity(kept.labels, found.proba, kept.prompts)
+    _write(target, settings, kept.ballots if judge is None else None, kept.seen, sure)
     _tell(settings, found, result, target, as_json)
 
 
@@ -287,7 +290,11 @@ def _name(judge: Judge | None, ballots: pd.DataFrame) -> str:
 
 
 def _write(
-    target: Path, settings: dict[str, object], ballots: pd.DataFrame | None, seen: Seen
+    target: Path,
+    settings: dict[str, object],
+    ballots: pd.DataFrame | None,
+    seen: Seen,
+    sure: Conformity,
 ) -> None:
     from judge.ballot_files import write_ballots
     from judge.judges.recipes import written_judge
@@ -295,6 +302,7 @@ def _write(
 
     with written_judge(target, settings) as folder:
         write_seen(folder, seen)
+        sure.save(folder)
         if ballots is not None:
             write_ballots(folder / "ballots.parquet", ballots)
 

@@ -21,7 +21,10 @@ COMMANDS = {
     "score": ("judge.cli.score:score", "Judge battles: probabilities that A, B or neither wins."),
     "compare": ("judge.cli.compare:compare", "Compare judges and prediction files on labels."),
     "fit": ("judge.cli.fit:fit", "Learn from labels how to count a judge's votes."),
-    "calibrate": ("judge.cli.calibrate:calibrate", "Learn how far a judge's probabilities are off."),
+    "calibrate": (
+        "judge.cli.calibrate:calibrate",
+        "Mend probabilities that are too sure or not sure enough.",
+    ),
     "blend": ("judge.cli.blend:blend", "Learn how several judges make a better one."),
     "leaderboard": ("judge.cli.leaderboard:leaderboard", "Rate the models that met in battles."),
     "import": ("judge.cli.import_judgments:import_judgments", "Read other tools' judgments."),
