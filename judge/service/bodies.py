@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -28,24 +27,15 @@ async def read_body(
     Args:
         receive: of ASGI.
         declared: the header Content-Length, which chunked bodies have not.
-        limits: how long it may be, and how long it may take.
+        limits: how long it may be.
         take: told of each piece's bytes before it is kept.
 
     Raises:
-        Refused: too long (413), too slow (408), or what `take` says.
+        Refused: it is too long (413), or what `take` says.
         GoneError: the connection ended first.
     """
     if declared is not None and declared.isdecimal() and int(declared) > limits.body:
         raise _too_large(limits)
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            return await _read(receive, limits, take)
-    except TimeoutError:
-        message = f"the body did not arrive within {limits.body_seconds:g} seconds"
-        raise Refused(408, "too_slow", message, mend="send it faster") from None
-
-
-async def _read(receive: Receive, limits: Limits, take: Callable[[int], None]) -> bytes:
     size = 0
     chunks: list[bytes] = []
     async for chunk in _chunks(receive):

@@ -90,6 +90,7 @@ def run(service: Service, listening: socket.socket, ready: Callable[[], None]) -
     try:
         server.run([listening])
     finally:
+        logging.getLogger("uvicorn.error").disabled = False
         gc.unfreeze()
         sys.setswitchinterval(before)
 
@@ -106,6 +107,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 ws="none",
+                proxy_headers=False,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_LAST_REPLIES,
             )
@@ -127,6 +129,8 @@ class _Server(uvicorn.Server):
 
     async def _stop(self) -> None:
         await self._service.stop()
+        # All replies have been given; who does not come for theirs is no error of ours.
+        logging.getLogger("uvicorn.error").disabled = True
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from judge.service.bodies import GoneError, read_body
 from judge.service.judging import Answer, judge_batch
 from judge.service.limits import Intake, Limits
 from judge.service.metrics import Metrics
-from judge.service.refusals import Refused
+from judge.service.refusals import Refused, stopping
 from judge.service.requests import Asked, read_request
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Service:
         self._intake = Intake(self.limits.held)
         self._batcher = Batcher(partial(judge_batch, judge), self.limits, self.metrics)
         self.metrics.watch(lambda: self._batcher.waiting)
+        self._reading: set[asyncio.Timeout] = set()
         self.unanswered = 0
 
     @property
@@ -82,7 +84,10 @@ class Service:
         self._batcher.stopping = True
 
     async def stop(self) -> None:
-        """Answers what is waiting, as far as `grace` allows."""
+        """Answers what is waiting, as far as `grace` allows; waits for no more text."""
+        self.refuse_new()
+        for patience in self._reading:
+            patience.reschedule(asyncio.get_running_loop().time())
         self.unanswered += await self._batcher.drain(self.grace)
 
     def hurry(self) -> None:
@@ -128,12 +133,28 @@ class Service:
         _check_type(request)
         self._batcher.check(0)
         with self._intake.hold() as take:
-            declared = request.headers.get("content-length")
-            body = await read_body(request.receive, declared, self.limits, take)
+            body = await self._body(request, take)
             self._batcher.check()  # before the work of reading it
             asked = read_request(body, self.limits)
             del body
             return await self._judged(asked, request)
+
+    async def _body(self, request: Request, take: Callable[[int], None]) -> bytes:
+        """The request's body, if it is here in time and before the service stops."""
+        declared = request.headers.get("content-length")
+        seconds = self.limits.body_seconds
+        try:
+            async with asyncio.timeout(seconds) as patience:
+                self._reading.add(patience)
+                try:
+                    return await read_body(request.receive, declared, self.limits, take)
+                finally:
+                    self._reading.discard(patience)
+        except TimeoutError:
+            if self.stopping:
+                raise stopping() from None
+            message = f"the body did not arrive within {seconds:g} seconds"
+            raise Refused(408, "too_slow", message, mend="send it faster") from None
 
     async def _judged(self, asked: Asked, request: Request) -> Answer:
         """The reply when its turn has come; one that nobody waits for any more loses its turn."""

@@ -489,6 +489,21 @@ def test_who_hangs_up_is_not_judged(serve: Start, gated: Callable[..., str], fol
     assert server.summary["battles"] == 1
 
 
+def test_it_does_not_wait_for_the_rest_of_a_request(serve: Start) -> None:
+    server = serve()
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        head = f"POST /v1/judge HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n".encode())
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 100")  # it is being read
+        server.process.send_signal(signal.SIGTERM)
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 503")
+    code, said = server.wait()
+    assert code == 0
+    assert server.summary["by_status"] == {"503": 1}
+    assert "Traceback" not in said
+
+
 def test_what_is_no_http_does_no_harm(serve: Start) -> None:
     server = serve()
     host, port = server.url.removeprefix("http://").split(":")
