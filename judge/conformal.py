@@ -3,11 +3,11 @@
 A set holds every outcome whose probability is at least 1 - q, and q is learned from labelled
 battles that the judge did not learn from: split conformal prediction (V. Vovk et al. 2005,
 "Algorithmic learning in a random world"; M. Sadinle et al. 2019, "Least ambiguous set-valued
-classifiers with bounded error levels", JASA 114). Battles about one prompt are no independent draws, so each prompt
-counts once, its battles sharing its weight (Y. Lee, R. Barber, R. Willett 2023, "Distribution-free
-inference with hierarchical data"). The label of a new battle about a new prompt of the same kind
-then lies in its set with at least the probability asked for, whatever the judge is worth; a poor
-judge pays with larger sets, and not with broken promises.
+classifiers with bounded error levels", JASA 114). Battles about one prompt are no independent
+draws, so each prompt counts once, its battles sharing its weight (Y. Lee, R. Barber, R. Willett
+2023, "Distribution-free inference with hierarchical data"). The label of a new battle about a new
+prompt of the same kind then lies in its set with at least the probability asked for, whatever the
+judge is worth; a poor judge pays with larger sets, and not with broken promises.
 
 Where several people voted, the promise is about the vote of one of them, drawn at random.
 """

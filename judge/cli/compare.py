@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from judge.cli import options, outputs
+from judge.cli import coverage, options, outputs
 from judge.cli.console import say
 from judge.cli.prompted_options import Asking, prompted_options
 from judge.cli.scrutiny import Scrutiny, length_difference, scrutiny_options
@@ -27,6 +27,8 @@ from judge.cli.scrutiny import Scrutiny, length_difference, scrutiny_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("-o", "--output", metavar="FILE", help="Write the table as CSV as well.")
 @scrutiny_options
+@coverage.option
+@options.report
 @options.chunk_rows
 @options.workers
 @options.force
@@ -38,6 +40,8 @@ def compare(
     rounds: int,
     seed: int,
     output: str | None,
+    coverage_share: float | None,
+    report_file: str | None,
     chunk_rows: int,
     workers: int,
     force: bool,
@@ -57,10 +61,12 @@ def compare(
       arena-judge compare battles.csv predictions.csv
       arena-judge compare battles.csv statistical old=p1.csv new=p2.csv -o table.csv
       arena-judge compare battles.csv statistical p.csv --slices turns,language --drop-leaks
+      arena-judge compare battles.csv judges/* --slices all --coverage 0.9 --report report.html
       arena-judge compare battles.csv statistical --labels mine.csv --labels-only
     """
     from judge.atomic import written_whole
     from judge.cli import scrutiny_text
+    from judge.cli.comparison_report import draw
     from judge.cli.comparison_table import as_json as to_json
     from judge.cli.comparison_table import lines
     from judge.cli.entrants import entrants, read_with
@@ -73,8 +79,12 @@ def compare(
     target = None
     if output is not None:
         target = outputs.target(output, outputs.COMPARISON, inputs=inputs, force=force)
+    page = None
+    if report_file is not None:
+        page = outputs.report_target(report_file, inputs=inputs, force=force)
     replaced = target is not None and target.is_file()
-    lists = scrutiny.targets(inputs, force, others=[] if target is None else [target])
+    others = [path for path in (target, page) if path is not None]
+    lists = scrutiny.targets(inputs, force, others=others)
     with entrants(named, labelled, asking, seed=seed, taken=[PRIOR]) as field:
         if asking.dry_run:
             for one in field:
@@ -104,19 +114,27 @@ def compare(
         seed=seed,
     )
     more = scrutiny.measure(found, result, rounds=rounds, seed=seed)
+    by = [] if more.slices is None else [part.by for part in more.slices.slices]
+    sets = coverage.measured(
+        field, battles, coverage_share, list(dict.fromkeys(by)), scrutiny.slice_least
+    )
     if target is not None:
         with written_whole(target) as file:
             file.write(result.to_frame().to_csv(index=False, lineterminator="\n").encode())
     scrutiny.write(lists, found)
     if as_json:
-        click.echo(to_json(result, scrutiny_text.as_dict(scrutiny, found, more)))
+        beside = scrutiny_text.as_dict(scrutiny, found, more) | {"coverage": coverage.as_list(sets)}
+        click.echo(to_json(result, beside))
     else:
-        click.echo("\n".join([*lines(result), *scrutiny_text.lines(scrutiny, found, more)]))
+        below = [*coverage.lines(sets, coverage_share), *scrutiny_text.lines(scrutiny, found, more)]
+        click.echo("\n".join([*lines(result), *below]))
     told = {one.judge for one in found.leaks if one.exact or one.near}
     for one in field:
         if one.judge is None or one.name in told:
             continue
         if learned_from(one.judge.sources, labelled):
             say(f"note: {flattering(one.name, labelled)}")
+    if page is not None:
+        draw(page, result, found, more, scrutiny, labelled)
     if target is not None:
         say(f"{target}: {'replaced' if replaced else 'written'}")

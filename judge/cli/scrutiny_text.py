@@ -26,6 +26,13 @@ def lines(scrutiny: Scrutiny, findings: Findings, measured: Measured) -> list[st
         parts.append(_ceiling(measured.ceiling))
     if measured.slices is not None:
         parts += _slices(measured.slices)
+    parts.append(warnings(scrutiny, findings))
+    return [line for part in parts if part for line in ["", *part]]
+
+
+def warnings(scrutiny: Scrutiny, findings: Findings) -> list[str]:
+    """What must be known before the figures are believed: whose labels count, leaks, what is not
+    there."""
     notes = [
         *_labels(scrutiny, findings),
         *(line for one in findings.leaks for line in _leaks(one)),
@@ -34,8 +41,7 @@ def lines(scrutiny: Scrutiny, findings: Findings, measured: Measured) -> list[st
         *_repeats(findings),
         *_missing(findings),
     ]
-    parts.append([clean(note) for note in notes])
-    return [line for part in parts if part for line in ["", *part]]
+    return [clean(note) for note in notes]
 
 
 def as_dict(scrutiny: Scrutiny, findings: Findings, measured: Measured) -> dict[str, Any]:

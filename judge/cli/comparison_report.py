@@ -1,0 +1,49 @@
+"""`compare --report`: the page of a comparison, from all that was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from judge.cli import scrutiny_text
+from judge.cli.console import say
+
+if TYPE_CHECKING:
+    from judge.cli.scrutiny import Findings, Measured, Scrutiny
+    from judge.scores import Comparison
+
+
+def draw(
+    page: Path,
+    result: Comparison,
+    findings: Findings,
+    measured: Measured,
+    scrutiny: Scrutiny,
+    source: str,
+) -> None:
+    """Writes the page and says so."""
+    from judge.cli.scrutiny import length_difference
+    from judge.report.comparing import comparison_page
+    from judge.report.leaning import leaning
+    from judge.report.page import origin, write_page
+
+    battles, replaced = findings.battles, page.is_file()
+    judged = [score.name for score in result.scores[1:] if score.battles]
+    leans = leaning(
+        battles.labels,
+        {name: battles.proba[name] for name in judged},
+        length_difference(battles),
+        battles.prompts,
+        seed=result.seed,
+    )
+    drawn = comparison_page(
+        result,
+        source=Path(source).name,
+        slices=measured.slices,
+        ceiling=measured.ceiling,
+        leans=leans,
+        warnings=scrutiny_text.warnings(scrutiny, findings),
+        origin=origin("compare", result.seed),
+    )
+    write_page(drawn, page)
+    say(f"{page}: {'replaced' if replaced else 'written'}")
