@@ -1,6 +1,6 @@
 """How much memory a prompted judge takes for a file of a hundred thousand battles, and how long.
 
-    python -m scripts.bench.prompted_memory [--data FOLDER] [--battles 100000] [--workers N]
+    python -m scripts.bench.prompted_memory [--data FOLDER] [--battles 100000] [-- OPTIONS]
 
 A server of this script's own, in a process of its own, answers at once with one ballot of a
 hundred, log-probabilities included; one in fifty cannot be read and is asked for again. Battles are
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -116,6 +117,7 @@ def main() -> None:
         Voter.latency, Voter.answers = given.serve, cycle(ballots(100))
         asyncio.run(serve())
         return
+    os.environ["NO_PROXY"] = "127.0.0.1"
     kinds = {"short": short(given.battles)}
     if (given.data / SAMPLE).exists():
         kinds["real"] = blocks(given.data / SAMPLE, given.battles, given.seed)

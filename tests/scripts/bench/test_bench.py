@@ -129,6 +129,15 @@ def test_memory_scores_as_many_battles_as_asked_for(data: Path, tmp_path: Path, 
     assert not list(tmp_path.iterdir())
 
 
+def test_prompted_memory_asks_about_short_battles_and_real_ones(data: Path) -> None:
+    pytest.importorskip("aiohttp")
+    (found,) = _tables(
+        *("prompted_memory", "--data", str(data), "--battles", "60", "--latency", "0"),
+        *("--", "--chunk-rows", "20"),
+    )
+    assert [row[:2] for row in found[2:]] == [["short", "60"], ["real", "60"]]
+
+
 def test_made_up_battles_can_be_read_and_differ(data: Path, tmp_path: Path) -> None:
     made = "from scripts.bench.memory import blocks, write; from pathlib import Path; import sys; "
     made += "write(Path(sys.argv[2]), blocks(Path(sys.argv[1]), 150, 0))"
