@@ -135,6 +135,6 @@ def compare(
         if learned_from(one.judge.sources, labelled):
             say(f"note: {flattering(one.name, labelled)}")
     if page is not None:
-        draw(page, result, found, more, scrutiny, labelled)
+        draw(page, result, found, more, scrutiny, labelled, sets, coverage_share)
     if target is not None:
         say(f"{target}: {'replaced' if replaced else 'written'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from judge.cli.console import say
 
 if TYPE_CHECKING:
     from judge.cli.scrutiny import Findings, Measured, Scrutiny
+    from judge.covering import Covered
     from judge.scores import Comparison
 
 
@@ -20,6 +22,8 @@ def draw(
     measured: Measured,
     scrutiny: Scrutiny,
     source: str,
+    sets: Sequence[Covered],
+    share: float | None,
 ) -> None:
     """Writes the page and says so."""
     from judge.cli.scrutiny import length_difference
@@ -42,6 +46,8 @@ def draw(
         slices=measured.slices,
         ceiling=measured.ceiling,
         leans=leans,
+        sets=sets,
+        share=float("nan") if share is None else share,
         warnings=scrutiny_text.warnings(scrutiny, findings),
         origin=origin("compare", result.seed),
     )

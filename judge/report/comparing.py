@@ -14,6 +14,7 @@ from judge.verdicts import notes, verdicts
 
 if TYPE_CHECKING:
     from judge.ceiling import Ceiling
+    from judge.covering import Covered
     from judge.reliability import Curve
     from judge.report.leaning import Lean
     from judge.scores import Comparison, JudgeScore
@@ -29,6 +30,8 @@ def comparison_page(
     slices: Slices | None = None,
     ceiling: Ceiling | None = None,
     leans: Sequence[Lean] = (),
+    sets: Sequence[Covered] = (),
+    share: float = math.nan,
     warnings: Sequence[str] = (),
     origin: Sequence[str] = (),
 ) -> Page:
@@ -39,12 +42,12 @@ def comparison_page(
         source: what the labelled battles are called.
         slices, ceiling: more of it, where there is more.
         leans: how judges and people lean with the difference in length.
+        sets: how often sets of outcomes hold the label, which was to be `share` of the time.
         warnings: what makes figures better than they are, such as leaks.
         origin: how the page was made, a line each.
     """
-    sections = [_losses(result, ceiling), _measures(result)]
-    if warnings:
-        sections.insert(0, Section("Before you believe these figures", tuple(warnings)))
+    known = Section("What to know of these figures", (*warnings, *notes(result)))
+    sections = [_losses(result, ceiling), known, _measures(result)]
     judged = [one for one in result.scores[1:] if one.battles]
     sections.append(_calibration(judged[:_MOST_DIAGRAMS]))
     sections.append(_confusion(judged[:_MOST_DIAGRAMS]))
@@ -52,6 +55,8 @@ def comparison_page(
         sections.append(_bias(judged, leans, result.length_correlation))
     if slices is not None and slices.slices:
         sections.append(_slices(slices))
+    if sets:
+        sections.append(_coverage(sets, share))
     words = verdicts(result)
     return Page(
         title=f"Judges compared on {source}",
@@ -69,11 +74,10 @@ def _facts(result: Comparison, ceiling: Ceiling | None) -> tuple[Fact, ...]:
         Fact("best log loss", number(best.log_loss), best.name),
         Fact("class prior", number(prior.log_loss), "the best constant for these labels"),
         Fact("labelled battles", f"{result.battles:,}", f"{result.prompts:,} prompts"),
-        Fact("judges", str(len(result.scores) - 1)),
     ]
     if ceiling is not None:
         row = ceiling.rows[0]
-        facts.insert(2, Fact(row.name, number(row.log_loss), "no judge can expect less"))
+        facts.append(Fact(row.name, number(row.log_loss), "no judge can expect less"))
     return tuple(facts)
 
 
@@ -110,7 +114,7 @@ def _losses(result: Comparison, ceiling: Ceiling | None) -> Section:
                 sign=True,
             )
         )
-    return Section("Which judge is better", (*verdicts(result), *notes(result)), tuple(charts))
+    return Section("Which judge is better", tuple(verdicts(result)), tuple(charts))
 
 
 def _kind(score: JudgeScore, result: Comparison) -> str:
@@ -280,3 +284,43 @@ def _slice_rows(slices: Slices, by: str) -> Iterable[Row]:
             several = len(part.scores) > 1
             kind = "best" if several and score.name == slices.best else ""
             yield Row(score.name if several else size, gap.value, gap.low, gap.high, kind)
+
+
+def _coverage(sets: Sequence[Covered], share: float) -> Section:
+    charts = []
+    for by in dict.fromkeys(one.by for one in sets):
+        rows = [
+            Row(
+                f"{one.judge} · {one.slice}" if one.slice else one.judge,
+                one.found.covered,
+                one.found.low,
+                one.found.high,
+            )
+            for one in sets
+            if one.by == by
+        ]
+        charts.append(
+            forest(
+                "How often sets hold the label" + ("" if by == "all" else f", by {by}"),
+                "Right of the line is more than was promised; a promise holds over all battles and "
+                "not for each kind of them.",
+                rows,
+                "share of labels that lie in their set",
+                reference=(share, f"{share:.0%}"),
+                digits=3,
+            )
+        )
+    whole = [one for one in sets if one.by == "all"]
+    table = Table(
+        ("judge", "outcomes a set", "decided", "right where decided"),
+        tuple(
+            (
+                one.judge,
+                number(one.found.size, 2),
+                f"{one.found.answered:.1%}",
+                number(100 * one.found.right, 1) + " %",
+            )
+            for one in whole
+        ),
+    )
+    return Section("Saying what it does not know", (), tuple(charts), table)
