@@ -58,12 +58,17 @@ def write_ballots(path: str | Path, ballots: pd.DataFrame) -> None:
         if ending == ".parquet":
             _to_parquet(ballots, file)
         elif ending == ".jsonl":
-            for row in ballots.astype(object).where(ballots.notna(), None).to_dict("records"):
-                text = json.dumps(row, ensure_ascii=False, allow_nan=False)
-                file.write(text.encode("utf-8", "replace") + b"\n")
+            file.write(json_lines(ballots))
         else:
             text = ballots.to_csv(index=False, lineterminator="\n")
             file.write(text.encode("utf-8", "replace"))
+
+
+def json_lines(table: pd.DataFrame) -> bytes:
+    """A table as JSON, a line a row; what is not there is null."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
 
 
 def _to_parquet(ballots: pd.DataFrame, file: Any) -> None:

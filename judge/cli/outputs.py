@@ -20,8 +20,10 @@ from judge.errors import ArenaJudgeError, InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+ENDINGS = (".csv", ".jsonl", ".parquet")
 PREDICTIONS = ("id", "winner_model_a", "winner_model_b", "winner_tie")
 BALLOTS = ("id", "judge", "order", "sample")
+REPLIES = ("key", "model", "text", "finish")
 UNJUDGED = ("id", "battle", "reason")
 COMPARISON = ("name", "battles", "unjudged", "log_loss")
 _SAID = 20
@@ -104,40 +106,44 @@ def _is_such_a_table(path: Path, columns: Sequence[str]) -> bool:
 
 
 @contextmanager
-def ballot_file(path: Path) -> Iterator[BallotTable]:
-    """Takes ballots for `path`, CSV or Parquet by its name."""
+def table_file(path: Path) -> Iterator[TableFile]:
+    """Takes tables for `path`: CSV, JSON lines or Parquet by its name."""
     with written_whole(path) as file:
-        table = BallotTable(path, file)
+        table = TableFile(path, file)
         try:
             yield table
         finally:
             table.close()
 
 
-class BallotTable:
-    """Ballot tables (see `judge.ballots`) one after the other in one file."""
+class TableFile:
+    """Tables of the same columns, such as those of ballots, one after the other in one file."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path, self._file = path, file
-        self._parquet = path.suffix.lower() == ".parquet"
+        self._ending = path.suffix.lower()
         self._writer: Any = None
 
-    def append(self, ballots: pd.DataFrame) -> None:
-        """Writes ballots; the first that come say what the columns are."""
+    def append(self, rows: pd.DataFrame) -> None:
+        """Writes rows; the first that come say what the columns are."""
+        from judge.ballot_files import json_lines
+
         with explained(self._path):
-            if self._parquet:
-                self._append_parquet(ballots)
+            if self._ending == ".parquet":
+                self._append_parquet(rows)
+            elif self._ending == ".jsonl":
+                self._file.write(json_lines(rows))
             else:
                 header = self._file.tell() == 0
-                text = ballots.to_csv(header=header, index=False, lineterminator="\n")
+                text = rows.to_csv(header=header, index=False, lineterminator="\n")
                 self._file.write(text.encode("utf-8", "replace"))
 
-    def _append_parquet(self, ballots: pd.DataFrame) -> None:
+    def _append_parquet(self, table: pd.DataFrame) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         schema = None if self._writer is None else self._writer.schema
-        rows = pa.Table.from_pandas(ballots, schema=schema, preserve_index=False)
+        rows = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._file, rows.schema)
         self._writer.write_table(rows)

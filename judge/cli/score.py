@@ -91,7 +91,7 @@ class Files:
     metavar="FILE",
     help="The predictions: .csv, .jsonl (.gz) or .parquet; - is CSV on standard output.",
 )
-@click.option("--ballots", metavar="FILE", help="Write the votes as well, .csv or .parquet.")
+@click.option("--ballots", metavar="FILE", help="Write the votes too: .csv, .jsonl, .parquet.")
 @click.option(
     "--fill",
     type=click.Choice(["prior"]),
@@ -209,8 +209,8 @@ def _files(
         beside = f"{output}.unjudged.csv"
         unjudged = outputs.target(beside, outputs.UNJUDGED, inputs=[battles], force=force)
     if ballots is not None:
-        if Path(ballots).suffix.lower() not in (".csv", ".parquet"):
-            raise click.UsageError("--ballots takes a file named .csv or .parquet")
+        if Path(ballots).suffix.lower() not in outputs.ENDINGS:
+            raise click.UsageError("--ballots takes a file named .csv, .jsonl or .parquet")
         votes = outputs.target(ballots, outputs.BALLOTS, inputs=[battles], force=force)
         if any(outputs.is_same_file(votes, path) for path in (predictions, unjudged) if path):
             raise click.UsageError("--output and --ballots name the same file")
@@ -290,7 +290,7 @@ def _write(
     held: list[tuple[list[str], Floats]] = []
     with ExitStack() as stack:
         stack.enter_context(closing(batches))
-        votes = stack.enter_context(outputs.ballot_file(files.ballots)) if files.ballots else None
+        votes = stack.enter_context(outputs.table_file(files.ballots)) if files.ballots else None
         unjudged = stack.enter_context(outputs.UnjudgedList(files.unjudged))
         extra = () if doubts is None else abstaining.COLUMNS
         target = files.predictions or STANDARD_STREAM

@@ -19,7 +19,7 @@ from itertools import islice
 from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from judge.engines.base import Parameters, Reply, Request, Usage
 from judge.engines.logprobs import packed, unpacked
@@ -51,8 +51,37 @@ _SELECT = (
     "SELECT key, text, finish, logprobs, prompt_tokens, cached_tokens, completion_tokens, cost, "
     "seconds FROM replies WHERE key IN ({})"
 )
+_PAGE = (
+    "SELECT rowid, key, model, text, finish, prompt_tokens, cached_tokens, completion_tokens, "
+    "cost, seconds, time FROM replies WHERE rowid > ? ORDER BY rowid LIMIT ?"
+)
 _MOVE = "move it away or name another file"
 _DEFAULTS = {item.name: item.default for item in fields(Parameters) if item.name != "model"}
+
+
+class Entry(NamedTuple):
+    """A reply as it is kept, for tables.
+
+    Attributes:
+        key: what it is found by, in hexadecimal: a hash of model, messages, parameters and sample.
+        model: who was asked.
+        text, finish: what was said, and why no more.
+        prompt_tokens, cached_tokens, completion_tokens: how much.
+        cost: dollars; 0 where no price was known.
+        seconds: that it took.
+        time: when it was kept, in seconds since 1970.
+    """
+
+    key: str
+    model: str
+    text: str
+    finish: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost: float
+    seconds: float
+    time: float
 
 
 class Ledger:
@@ -116,6 +145,17 @@ class Ledger:
         """How many replies there are."""
         with self._explained(), self._lock:
             return int(self._database.execute("SELECT count(*) FROM replies").fetchone()[0])
+
+    def entries(self) -> Iterator[list[Entry]]:
+        """All that is kept, in the order it came in, a batch at a time; others may write."""
+        last = 0
+        while True:
+            with self._explained(), self._lock:
+                rows = self._database.execute(_PAGE, (last, _BATCH)).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield [Entry(key.hex(), *rest) for _, key, *rest in rows]
 
     def close(self) -> None:
         """Closes the file; what was put in it is there."""

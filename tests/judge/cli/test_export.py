@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from click.testing import Result
 
 from judge.ballot_files import read_ballots
+from judge.engines.base import Message, Parameters, Reply, Request, Usage
+from judge.engines.ledger import Ledger
 
 Run = Callable[..., Result]
 
@@ -75,3 +78,84 @@ def test_what_cannot_be_done_is_one_line(
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def ledger(folder: Path) -> str:
+    """1,203 replies: more than are read at once, of two models, one with hostile text."""
+    with Ledger("ledger.sqlite") as kept:
+        for model, number in (("m", 1200), ("n", 3)):
+            asked = [
+                (kept.key(Request((Message("user", f"{n}"),), Parameters(model))), model, n)
+                for n in range(number)
+            ]
+            texts = ['=cmd|" /C calc"!A0\n, "', *["A"] * number]
+            kept.put_many(
+                (key, model, Reply(texts[n], "stop", usage=Usage(7, 2, 1), cost=0.5, seconds=0.1))
+                for key, model, n in asked
+            )
+    return "ledger.sqlite"
+
+
+def _table(path: str) -> pd.DataFrame:
+    if path.endswith(".csv"):
+        return pd.read_csv(path, keep_default_na=False)
+    return pd.read_parquet(path) if path.endswith(".parquet") else pd.read_json(path, lines=True)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_the_replies_of_a_ledger(run: Run, ledger: str, ending: str) -> None:
+    result = run("export", ledger, "-o", f"replies{ending}")
+    assert result.exit_code == 0, result.output
+    assert "1,203 replies of 1,203" in result.stderr
+    found = _table(f"replies{ending}")
+    assert found["model"].value_counts().to_dict() == {"m": 1200, "n": 3}
+    assert found["text"][0] == '=cmd|" /C calc"!A0\n, "'
+    assert found["key"].is_unique
+    assert found["cost"].sum() == 1203 / 2
+    assert set(found["prompt_tokens"]) == {7}
+    assert found["time"].astype(str).str.startswith("20").all()
+    # It was an earlier result; a second run may take its place.
+    some = run("export", ledger, "--judge", "n", "-o", f"replies{ending}")
+    assert some.exit_code == 0, some.output
+    assert "3 replies of 1,203" in some.stderr
+    assert len(_table(f"replies{ending}")) == 3
+
+
+def test_a_ledger_without_replies_is_an_empty_table(run: Run, folder: Path) -> None:
+    Ledger("ledger.sqlite").close()
+    for ending in (".csv", ".parquet"):
+        result = run("export", "ledger.sqlite", "-o", f"replies{ending}")
+        assert result.exit_code == 0, result.output
+        assert "0 replies of 0" in result.stderr
+        assert list(_table(f"replies{ending}"))[:4] == ["key", "model", "text", "finish"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--judge", "x"], "has no replies by 'x'; it has m, n"),
+        (["--readable"], "no ballots to choose among"),
+        (["-o", "ledger.sqlite"], "is read by this very command"),
+        (["-o", "o.txt"], "no known ending for replies"),
+    ],
+)
+def test_what_a_ledger_does_not_have_is_one_line(
+    run: Run, ledger: str, arguments: list[str], said: str
+) -> None:
+    result = run("export", ledger, "-o", "o.csv", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not Path("o.csv").exists()
+
+
+def test_a_database_that_is_no_ledger_is_left_alone(run: Run, folder: Path) -> None:
+    with sqlite3.connect("other.sqlite") as other:
+        other.execute("CREATE TABLE t (x)")
+    other.close()
+    before = Path("other.sqlite").read_bytes()
+    result = run("export", "other.sqlite", "-o", "o.csv")
+    assert result.exit_code == 2
+    assert "is a database, but no ledger" in result.stderr
+    assert Path("other.sqlite").read_bytes() == before
