@@ -7,8 +7,8 @@ punctuation in their order: white space, line breaks and case change nothing.
 The sketch is MinHash (Broder 1997) with 16 bits kept of each value (Li and Koenig 2010): the share
 of values that two sketches have in common estimates the Jaccard similarity of their texts. Eight
 values are of the prompt's tokens and pairs of tokens, twelve each of the responses' runs of three.
-They are made with numpy from the tokens that the statistical judge reads; a library that hashes
-token by token in Python takes many times as long.
+They are made with numpy from the tokens that the statistical judge reads: a third of the time that
+datasketch takes for as many values, and its index is a dictionary that a loop in Python fills.
 """
 
 from __future__ import annotations
