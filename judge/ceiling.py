@@ -30,7 +30,8 @@ CEILING, ONE_HUMAN = "human ceiling", "one human against the others"
 _ROUNDING = 1e-2
 # The share of the battles with several votes that this must be so for.
 _OF_VOTES = 0.95
-_LEAST, _MOST = np.log(1e-4), np.log(1e4)
+# Of the logs of the sum of the concentration and of the odds of its parts.
+_BOUNDS = [(math.log(1e-4), math.log(1e5)), (-12.0, 12.0), (-12.0, 12.0)]
 _STEP = 1e-4
 
 
@@ -104,9 +105,10 @@ def human_ceiling(
         return None
     c = counts[several]
     prompts = group_codes(np.asarray(groups)[several])
-    alpha = fit_dirichlet(c)
+    point = _likeliest(c)
+    alpha = _concentration(point)
     best = float(expected_entropy(c, alpha).mean())
-    reach = students_quantile(int(prompts.max()) + 1) * _error(c, alpha, prompts)
+    reach = students_quantile(int(prompts.max()) + 1) * _error(c, point, prompts)
     low = best - reach if math.isnan(reach) else max(0.0, best - reach)
     loss, hits = one_against_others(c, alpha)
     tallies = Tallies(prompts)
@@ -142,37 +144,52 @@ def voted_on(labels: Floats, votes: Floats) -> Bools:
 
 
 def fit_dirichlet(counts: Floats) -> Floats:
-    """(3,) the concentration of the Dirichlet under which (N, 3) counts are likeliest, each between
-    1e-4 and 1e4: people who always agree, and battles that are all alike, have none."""
+    """(3,) the concentration of the Dirichlet under which (N, 3) counts are likeliest. Its sum is
+    from 1e-4 to 1e5: people who always agree, and battles that are all alike, have none."""
+    return _concentration(_likeliest(counts))
+
+
+def _concentration(point: Floats) -> Floats:
+    """(3,) from the coordinates that are fitted: the log of its sum, and the log-odds of B and of a
+    tie against A. In these the sum may reach its bound while the shares are still open."""
+    odds = np.exp([0.0, point[1], point[2]])
+    return np.asarray(np.exp(point[0]) * odds / odds.sum(), dtype=np.float64)
+
+
+def _likeliest(counts: Floats) -> Floats:
+    """(3,) the coordinates of the likeliest concentration."""
     from scipy.optimize import minimize
     from scipy.special import gammaln
 
     rows, times = np.unique(counts, axis=0, return_counts=True)
     total = rows.sum(axis=1)
 
-    def loss(log_alpha: Floats) -> tuple[float, Floats]:
-        alpha = np.exp(log_alpha)
+    def loss(point: Floats) -> tuple[float, Floats]:
+        alpha = _concentration(point)
         value = gammaln(alpha.sum()) - gammaln(alpha.sum() + total)
         value += (gammaln(alpha + rows) - gammaln(alpha)).sum(axis=1)
-        return -float(times @ value) / len(counts), -(times @ _slopes(rows, alpha)) / len(counts)
+        return -float(times @ value) / len(counts), -(times @ _slopes(rows, point)) / len(counts)
 
-    share = (counts.sum(axis=0) + 0.5) / (counts.sum() + 1.5)
-    bounds = [(_LEAST, _MOST)] * 3
-    found = minimize(loss, np.log(2.0 * share), jac=True, method="L-BFGS-B", bounds=bounds)
-    return np.asarray(np.exp(found.x), dtype=np.float64)
+    share = np.log((counts.sum(axis=0) + 0.5) / (counts.sum() + 1.5))
+    start = np.array([np.log(2.0), share[1] - share[0], share[2] - share[0]])
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=_BOUNDS)
+    return np.asarray(found.x, dtype=np.float64)
 
 
-def _slopes(counts: Floats, alpha: Floats) -> Floats:
-    """(N, 3) of the log-likelihood of each battle's counts, by the logs of the concentration."""
+def _slopes(counts: Floats, point: Floats) -> Floats:
+    """(N, 3) of the log-likelihood of each battle's counts, by the coordinates."""
     from scipy.special import digamma
 
+    alpha = _concentration(point)
     mass = alpha.sum()
     whole = digamma(mass) - digamma(mass + counts.sum(axis=1))
-    slopes = whole[:, None] + digamma(alpha + counts) - digamma(alpha)
-    return np.asarray(slopes * alpha, dtype=np.float64)
+    logs = (whole[:, None] + digamma(alpha + counts) - digamma(alpha)) * alpha
+    turned = np.eye(3) - alpha / mass
+    turned[:, 0] = 1.0
+    return np.asarray(logs @ turned, dtype=np.float64)
 
 
-def _error(counts: Floats, alpha: Floats, prompts: npt.NDArray[np.intp]) -> float:
+def _error(counts: Floats, point: Floats, prompts: npt.NDArray[np.intp]) -> float:
     """Standard error of the mean expected entropy, clustered by prompt; NaN with one prompt.
 
     Each battle has a part in the mean itself and in the concentration that was fitted: the
@@ -182,19 +199,19 @@ def _error(counts: Floats, alpha: Floats, prompts: npt.NDArray[np.intp]) -> floa
     groups = int(prompts.max()) + 1
     if groups < 2:
         return float("nan")
-    logs = np.log(alpha)
-    free = np.flatnonzero((logs > _LEAST + _STEP) & (logs < _MOST - _STEP))
+    bounds = np.array(_BOUNDS)
+    free = np.flatnonzero((point > bounds[:, 0] + _STEP) & (point < bounds[:, 1] - _STEP))
     curvature, pull = np.zeros((3, 3)), np.zeros(3)
     for k in free.tolist():
-        up, down = (np.exp(logs + sign * _STEP * np.eye(3)[k]) for sign in (1, -1))
+        up, down = (point + sign * _STEP * np.eye(3)[k] for sign in (1, -1))
         bend = _slopes(counts, down).mean(axis=0) - _slopes(counts, up).mean(axis=0)
         curvature[:, k] = bend / (2 * _STEP)
-        rise = expected_entropy(counts, up).mean() - expected_entropy(counts, down).mean()
-        pull[k] = rise / (2 * _STEP)
+        higher, lower = (expected_entropy(counts, _concentration(at)).mean() for at in (up, down))
+        pull[k] = (higher - lower) / (2 * _STEP)
     weights = np.zeros(3)
     weights[free] = np.linalg.lstsq(curvature[np.ix_(free, free)].T, pull[free], rcond=None)[0]
-    own = expected_entropy(counts, alpha)
-    parts = own - own.mean() + _slopes(counts, alpha) @ weights
+    own = expected_entropy(counts, _concentration(point))
+    parts = own - own.mean() + _slopes(counts, point) @ weights
     sums = np.bincount(prompts, weights=parts, minlength=groups) / len(counts)
     return float(np.sqrt((sums**2).sum() * groups / (groups - 1)))
 
