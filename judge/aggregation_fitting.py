@@ -19,6 +19,7 @@ tells nothing comes out as the prior, and one that tells little is hardly robbed
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -102,7 +103,7 @@ def fit_aggregator(
     kept = np.flatnonzero(judged & ~np.isnan(labels).any(axis=1))
     codes = np.unique(np.asarray(groups)[kept], return_inverse=True)[1].reshape(-1)
     if len(kept) == 0:
-        raise ArenaJudgeError("no labelled battle has a readable ballot; are the ids the same?")
+        raise ArenaJudgeError(f"no labelled battle has a readable ballot; {_why(ballots, ids)}")
     if codes.max() < 2:
         count = int(codes.max()) + 1
         raise ArenaJudgeError(f"{count} prompts are too few to fit on; three are the least")
@@ -119,6 +120,14 @@ def fit_aggregator(
         prior[kept[outside]] = learned.labels.mean(axis=0)
     aggregator, penalty = _choose(data, codes, folds, seed)
     return Fit(aggregator, penalty, proba, prior)
+
+
+def _why(ballots: pd.DataFrame, ids: Sequence[str]) -> str:
+    """What may have gone wrong where no ballot of these battles can be read."""
+    about = ballots[ballots["id"].astype(str).isin([str(name) for name in ids])]
+    reasons = [str(reason) for reason in about.get("reason", []) if isinstance(reason, str)]
+    often = Counter(filter(None, reasons)).most_common(1)
+    return f"most often: {often[0][0][:200]}" if often else "are the ids the same?"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+UNANSWERED = ("no reply: ", "not asked: ")
+"""What the reason of a ballot begins with that nothing was said on: there was nothing to read."""
+
 CRITERIA = ("relevance", "accuracy", "clarity", "logical_flow", "responsiveness")
 VOTES = ("A", "B", "AB", "NA")
 

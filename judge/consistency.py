@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from judge.aggregation import Floats, vote_shares
+from judge.ballots import UNANSWERED
 
 _NORMAL = 1.959964
 _WEIGHTS = ("ballots", "pairs")
@@ -22,7 +23,7 @@ class Consistency:
     """What a run's ballots say about the judge itself.
 
     Attributes:
-        ballots: in all; `unreadable` of them have no vote.
+        ballots: in all; `unreadable` of them have a reply and no vote, `unanswered` no reply.
         pairs: battles that a judge was asked about in both orders and answered readably.
         order_consistency: share of the pairs with the same verdict (A, B or tie) in both orders;
             NaN without pairs.
@@ -42,22 +43,32 @@ class Consistency:
     low: float
     high: float
     first: float
+    unanswered: int = 0
+
+    @property
+    def answered(self) -> int:
+        """Ballots that there is a reply to."""
+        return self.ballots - self.unanswered
 
     @property
     def unreadable_rate(self) -> float:
-        """From 0 to 1; NaN without ballots."""
-        return self.unreadable / self.ballots if self.ballots else float("nan")
+        """Of those answered, from 0 to 1; NaN without any."""
+        return self.unreadable / self.answered if self.answered else float("nan")
 
     def lines(self) -> list[str]:
         """For people."""
-        found = [f"{self.unreadable:,} of {self.ballots:,} ballots unreadable"]
-        if self.ballots:
+        found = [f"{self.unreadable:,} of {self.answered:,} ballots unreadable"]
+        if self.answered:
             found[0] += f" ({self.unreadable_rate:.1%})"
+        if self.unanswered:
+            found[0] += f"; {self.unanswered:,} more without a reply"
         if self.pairs:
+            known = self.low == self.low
+            interval = f" [{max(self.low, -1):+.3f}, {min(self.high, 1):+.3f}]" if known else ""
             found.append(
                 f"asked in both orders about {self.pairs:,}: the same verdict in "
-                f"{self.order_consistency:.1%}; position bias {self.position_bias:+.3f} "
-                f"[{self.low:+.3f}, {self.high:+.3f}] (+ favours what is shown first)"
+                f"{self.order_consistency:.1%}; position bias {self.position_bias:+.3f}"
+                f"{interval} (+ favours what is shown first)"
             )
         elif self.first == self.first:
             found.append(
@@ -72,7 +83,7 @@ class Counted:
     """What is kept of a ballot table for its part in the report: a number a battle, and sums.
 
     Attributes:
-        ballots: in all; `unreadable` of them have no vote.
+        ballots: in all; `unreadable` of them have a reply and no vote, `unanswered` no reply.
         same: pairs with the same verdict in both orders.
         bias: (P,) of each pair, half the difference of P(A) - P(B) between the orders.
         decided: ballots that decide for a side; `first` of them for what is shown first.
@@ -80,6 +91,7 @@ class Counted:
 
     ballots: int
     unreadable: int
+    unanswered: int
     same: int
     bias: Floats
     decided: int
@@ -110,6 +122,7 @@ def report_counted(tables: Sequence[Counted]) -> Consistency:
         low=mean - spread,
         high=mean + spread,
         first=sum(table.first for table in tables) / decided if decided else float("nan"),
+        unanswered=sum(table.unanswered for table in tables),
     )
 
 
@@ -133,9 +146,11 @@ def count_consistency(ballots: pd.DataFrame) -> Counted:
     )[readable & np.isin(order, ("AB", "BA"))]
     gap = (table["a"] - table["b"]).to_numpy() * np.where(table["order"] == "AB", 1.0, -1.0)
     same, bias = _pairs(table)
+    unanswered = ~readable & _unanswered(ballots)
     return Counted(
         ballots=len(ballots),
-        unreadable=int((~readable).sum()),
+        unreadable=int((~readable & ~unanswered).sum()),
+        unanswered=int(unanswered.sum()),
         same=same,
         bias=bias,
         decided=int((gap != 0).sum()),
@@ -159,7 +174,16 @@ def pooled(words: Sequence[Consistency]) -> Consistency:
         low=bias - half,
         high=bias + half,
         first=_mean(words, "first", ballots),
+        unanswered=sum(one.unanswered for one in words),
     )
+
+
+def _unanswered(ballots: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """(M,) whether a ballot's reason is that there was no reply."""
+    if "reason" not in ballots.columns:
+        return np.zeros(len(ballots), dtype=np.bool_)
+    reasons = ballots["reason"].astype(object)
+    return np.array([str(reason).startswith(UNANSWERED) for reason in reasons], dtype=np.bool_)
 
 
 def _mean(words: Sequence[Consistency], name: str, weights: npt.NDArray[np.int64]) -> float:

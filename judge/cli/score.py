@@ -301,7 +301,9 @@ def _write(
             tally.add(batch.proba, batch.labels)
             if scored is not None:
                 scored.add(batch.proba, batch.labels, batch.reasons, batch.ballots)
-            unjudged.append(_unjudged_rows(batch))
+            listed = _unjudged_rows(batch)
+            unjudged.append(listed)
+            tally.explain(reason for _, _, reason in listed)
             if votes is not None and batch.ballots is not None:
                 votes.append(batch.ballots)
             head.extend(zip(batch.ids, batch.prompts, batch.proba.tolist(), strict=False))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from judge.cli.console import count, duration, rate
+from judge.cli.console import count, duration, fit, rate
 from judge.metrics import accuracy_rows, class_prior, log_loss, log_loss_rows
 
 Floats = npt.NDArray[np.float64]
+
+_WHY = 160  # columns
+_REASONS = 1000  # that are counted; a server may have something else to say each time
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Summary:
         labelled: battles both judged and labelled, on which the next three are measured.
         log_loss, accuracy: of the judge; None without labels.
         class_prior_log_loss: of the best constant prediction for these labels.
+        why: the reason that most of the unjudged have; None where none is.
     """
 
     judge: str
@@ -38,11 +44,13 @@ class Summary:
     log_loss: float | None
     accuracy: float | None
     class_prior_log_loss: float | None
+    why: str | None = None
 
     def to_dict(self) -> dict[str, object]:
         """For `--json`."""
         names = ("winner_model_a", "winner_model_b", "winner_tie")
         values = asdict(self)
+        values["unjudged_mostly"] = values.pop("why")
         mean = values.pop("mean")
         values["mean_probabilities"] = dict(zip(names, mean, strict=True)) if mean else None
         values["battles_per_second"] = self.battles / max(self.seconds, 1e-9)
@@ -63,7 +71,8 @@ class Summary:
             )
         if self.unjudged:
             fate = "given the prior's probabilities" if self.filled else "left empty"
-            lines.append(f"{count(self.unjudged, 'battle')} unjudged, {fate}")
+            mostly = f"; most often: {fit(self.why, _WHY)}" if self.why else ""
+            lines.append(f"{count(self.unjudged, 'battle')} unjudged, {fate}{mostly}")
         return lines
 
 
@@ -79,6 +88,13 @@ class Tally:
         self.battles = self.judged = self.labelled = 0
         self._proba, self._labels = np.zeros(3), np.zeros(3)
         self._loss = self._hits = 0.0
+        self._reasons: Counter[str] = Counter()
+
+    def explain(self, reasons: Iterable[str]) -> None:
+        """Counts why battles are unjudged."""
+        for reason in reasons:
+            if reason in self._reasons or len(self._reasons) < _REASONS:
+                self._reasons[reason] += 1
 
     def add(self, proba: Floats, labels: Floats | None) -> None:
         """Counts a batch: (N, 3) probabilities, NaN where unjudged, and its labels if any."""
@@ -116,4 +132,5 @@ class Tally:
             accuracy=self._hits / n if n else None,
             # Log loss is linear in the labels, so the mean label has the loss of all of them.
             class_prior_log_loss=None if prior is None else log_loss(prior[None], prior[None]),
+            why=next((reason for reason, _ in self._reasons.most_common(1)), None),
         )

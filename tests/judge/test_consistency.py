@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from judge.consistency import Consistency, pooled
+from judge.ballots import ballot_table
+from judge.consistency import Consistency, pooled, report_consistency
 
 NAN = float("nan")
 ONE = Consistency(60, 2, 30, 0.9, 0.1, 0.04, 0.16, 0.6)
@@ -37,3 +38,26 @@ def test_a_judge_without_pairs_has_no_say_in_them() -> None:
     assert (found.low, found.high) == pytest.approx((ONE.low, ONE.high))
     alone = pooled([without])
     assert np.isnan([alone.order_consistency, alone.position_bias, alone.low, alone.first]).all()
+
+
+def test_what_was_never_answered_is_not_unreadable() -> None:
+    vote = np.tile([1.0, 0.0, 0.0, 0.0], (5, 1))
+    reasons = ["", "no reply: the server is away", "not asked: the budget was spent", "cut short"]
+    found = report_consistency(
+        ballot_table(list("1234"), "m", [vote, None, None, None], reason=reasons)
+    )
+    assert (found.ballots, found.unanswered, found.unreadable) == (4, 2, 1)
+    assert found.unreadable_rate == 0.5
+    assert found.lines()[0] == "1 of 2 ballots unreadable (50.0%); 2 more without a reply"
+    assert pooled([found, found]).unanswered == 4
+
+
+def test_nothing_is_said_that_is_not_known() -> None:
+    sides = [np.tile([share, 1.0 - share, 0.0, 0.0], (5, 1)) for share in (1.0, 0.0)]
+    one = report_consistency(ballot_table(["1", "1"], "m", sides, order=["AB", "BA"]))
+    assert "nan" not in " ".join(one.lines())
+    two = report_consistency(
+        ballot_table(list("1122"), "m", [*sides, sides[0], sides[0]], order=["AB", "BA"] * 2)
+    )
+    assert two.high > 1.0  # the interval is what it is
+    assert "+1.000]" in two.lines()[1]  # a bias is from -1 to 1

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -213,15 +214,16 @@ def test_nothing_judged_leaves_nothing_to_fill_in_with(
 # --- ballots --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["votes.csv", "votes.parquet"])
+@pytest.mark.parametrize("name", ["votes.csv", "votes.jsonl", "votes.parquet"])
 def test_ballots_are_written_beside(
     run: Run, length_judge: Make, battle_file: Make, name: str
 ) -> None:
     arguments = ["score", battle_file(), "--judge", length_judge(), "--ballots", name]
     result = run(*arguments, "--chunk-rows", "4", "--workers", "1")
     assert f"{name}: written" in result.stderr
-    read = pd.read_parquet if name.endswith("parquet") else pd.read_csv
-    votes = read(name)
+    lines = partial(pd.read_json, lines=True)
+    read = {".csv": pd.read_csv, ".jsonl": lines, ".parquet": pd.read_parquet}
+    votes = read[Path(name).suffix](name)
     assert votes["id"].astype(str).tolist() == _read("predictions.csv")["id"].tolist()
     assert votes["clarity_NA"].tolist() == [0.25] * 6
     assert f"{name}: replaced" in run(*arguments).stderr

@@ -238,6 +238,27 @@ def test_what_is_never_readable_is_unjudged(score: Run, model: Model, battle_fil
     assert "2 of 12 ballots unreadable (16.7%)" in result.stderr
 
 
+def test_why_nothing_came_is_said(score: Run, run: Run, model: Model, battle_file: Write) -> None:
+    model.script = lambda body, number: web.json_response(
+        {"error": {"message": "the prompt is not to its liking"}}, status=400
+    )
+    result = score(battle_file())
+    assert result.exit_code == 3
+    assert "6 battles unjudged, left empty; most often: no reply: " in result.stderr
+    assert "answered 400: the prompt is not to its liking" in result.stderr
+    # What was not answered was not unreadable.
+    assert "0 of 0 ballots unreadable; 12 more without a reply" in result.stderr
+    result = score(battle_file(), "--json")
+    (asked,) = json.loads(result.stdout)["asked"]
+    assert asked["consistency"]["unanswered"] == 12
+    assert asked["consistency"]["unreadable_rate"] is None
+    assert "not to its liking" in json.loads(result.stdout)["unjudged_mostly"]
+    options = ("--judge", "endpoint:m", "--base-url", model.url, "-o", "fitted")
+    result = run("fit", battle_file("labelled.csv", count=9), *options)
+    assert result.exit_code == 2
+    assert "no labelled battle has a readable ballot; most often: no reply" in result.stderr
+
+
 def test_nothing_is_asked_twice(score: Run, model: Model, battle_file: Write) -> None:
     score(battle_file(count=3))
     assert model.calls == 6
