@@ -28,6 +28,8 @@ from judge.errors import ArenaJudgeError
 _HANDED = 256  # so many are handed over at once
 _TRIES_OF_FORMAT = 3  # server errors after which a schema is suspected of causing them
 
+_TRIES_OF_PAGE = 3  # web pages after which that is taken for all that a server has
+
 _BUSY = {429, 503, 529}
 _FAULTY = {408, 409, 425}  # and everything from 500 on
 
@@ -291,7 +293,13 @@ class Dispatcher:
             try:
                 reply = wire.read_reply(answer.data, job.request, self._loop.time() - sent)
             except wire.Garbled as error:
-                self._fault(job, server, str(error))
+                dialect = server.dialect(job.model)
+                dialect.pages += wire.is_page(answer.data)
+                if not dialect.proven and dialect.pages >= _TRIES_OF_PAGE:
+                    words = f"{server.name} answered with a web page"
+                    self._refused(job, server, words, "see that its base URL is right")
+                else:
+                    self._fault(job, server, str(error))
             else:
                 if not server.dialect(job.model).proven and (
                     other := wire.another_model(answer.data, job.model)

@@ -58,7 +58,7 @@ class EndpointEngine(Engine):
         self.settings = settings or EndpointSettings()
         self._ledger = ledger
         self._count_tokens = count_tokens
-        self._key = Key.from_environment(self.settings.key_variable)
+        self._key = Key.from_environment(self.settings.key_variable, self.settings.base_urls)
         self._prices = load_prices(self.settings.prices)
         self._found_prices: dict[str, Price | None] = {}
         self._starting = threading.Lock()

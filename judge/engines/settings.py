@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,9 @@ def _address(url: str) -> str:
     except ValueError:
         good = False
     if not good or "?" in plain or "#" in plain or not plain.isprintable():
-        shown = "".join(c for c in plain.rpartition("@")[2] if c.isprintable())
+        # What stands after a question mark may be a key.
+        bare = re.split(r"[?#]", plain.rpartition("@")[2])[0]
+        shown = "".join(c for c in bare if c.isprintable()) + "?…" * ("?" in plain)
         raise ArenaJudgeError(
             f"{shown} is not a base URL; write one such as http://127.0.0.1:8000/v1"
         )

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import urllib.request
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 from yarl import URL
@@ -31,14 +33,16 @@ class Key:
     Attributes:
         secret: the key, empty for none.
         variable: the environment variable it comes from.
+        passwords: in the servers' addresses.
     """
 
     secret: str = field(repr=False)
     variable: str
+    passwords: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
-    def from_environment(cls, variable: str) -> Key:
-        """The key in a variable of the environment, if there is one.
+    def from_environment(cls, variable: str, urls: Sequence[str] = ()) -> Key:
+        """The key in a variable of the environment, if there is one, for servers at `urls`.
 
         Raises:
             ArenaJudgeError: it cannot stand in a header.
@@ -48,17 +52,23 @@ class Key:
             raise ArenaJudgeError(
                 f"the key in {variable} has characters that no key has; set it anew"
             )
-        return cls(secret, variable)
+        return cls(secret, variable, tuple(unquote(urlsplit(url).password or "") for url in urls))
 
     def scrubbed(self, text: str) -> str:
         """The text without the key."""
-        return text.replace(self.secret, _HIDDEN) if len(self.secret) >= _SECRET_LENGTH else text
+        for secret in self._hidden:
+            text = text.replace(secret, _HIDDEN)
+        return text
 
     def scrubbed_bytes(self, data: bytes) -> bytes:
         """The bytes without the key."""
-        if len(self.secret) < _SECRET_LENGTH:
-            return data
-        return data.replace(self.secret.encode(), _HIDDEN.encode())
+        for secret in self._hidden:
+            data = data.replace(secret.encode(), _HIDDEN.encode())
+        return data
+
+    @cached_property
+    def _hidden(self) -> list[str]:
+        return [one for one in (self.secret, *self.passwords) if len(one) >= _SECRET_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,7 @@ class AiohttpTransport:
             headers["Authorization"] = f"Bearer {key.secret}"
         self._key = key
         self._timeout = timeout
-        self._targets: dict[str, tuple[URL, str | None]] = {}
+        self._targets: dict[str, tuple[URL, str | None, Mapping[str, str]]] = {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
             headers=headers,
@@ -109,12 +119,13 @@ class AiohttpTransport:
 
     async def post(self, url: str, content: Mapping[str, Any]) -> Answer:
         if url not in self._targets:
-            self._targets[url] = URL(f"{url}/chat/completions"), _proxy(url)
-        target, proxy = self._targets[url]
+            target = URL(f"{_bare(url)}/chat/completions")
+            self._targets[url] = target, _proxy(url), _authorization(url)
+        target, proxy, headers = self._targets[url]
         try:
             # A redirect would turn the call into a GET, or carry the key to somewhere else.
             async with self._session.post(
-                target, data=encoded(content), proxy=proxy, allow_redirects=False
+                target, data=encoded(content), headers=headers, proxy=proxy, allow_redirects=False
             ) as response:
                 if (response.content_length or 0) > _MOST_BYTES:
                     raise Broken("the answer is too long")
@@ -152,7 +163,8 @@ class OpenAITransport:
             self._clients[url] = openai.AsyncOpenAI(
                 # Without a key it refuses to start; a server that wants none does not look at it.
                 api_key=self._key.secret or "none",
-                base_url=url,
+                base_url=_bare(url),
+                default_headers=_authorization(url),
                 timeout=self._timeout,
                 max_retries=0,
             )
@@ -186,6 +198,21 @@ def plain_name(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def _bare(url: str) -> str:
+    """An address without the user and password in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _authorization(url: str) -> dict[str, str]:
+    """The header for the user and password in an address; it goes before the key's."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return {}
+    said = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Authorization": f"Basic {b64encode(said.encode()).decode()}"}
 
 
 def _proxy(url: str) -> str | None:

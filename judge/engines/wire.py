@@ -57,6 +57,7 @@ class Dialect:
         format: how a schema is sent: `json_schema`, or the older `json_object`.
         proven: whether a reply has come; until then one call is sent at a time.
         failures: server errors before the first reply.
+        pages: web pages that came in place of replies.
         absent: whether it refuses to serve the model at all.
     """
 
@@ -66,6 +67,7 @@ class Dialect:
     format: str = "json_schema"
     proven: bool = False
     failures: int = 0
+    pages: int = 0
     absent: bool = False
 
     def features(self, parameters: Parameters) -> dict[str, Any]:
@@ -151,6 +153,11 @@ def decoded(data: bytes) -> Any:
         return json.loads(_SURROGATES.sub("\ufffd", json.dumps(content, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
         raise Garbled("the reply is not JSON") from error
+
+
+def is_page(data: bytes) -> bool:
+    """Whether a server sent a web page, as one does that is there for people."""
+    return data[:64].lstrip().startswith(b"<")
 
 
 def read_reply(data: bytes, request: Request, seconds: float) -> Reply:
