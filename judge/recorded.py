@@ -70,10 +70,10 @@ _WORDS: dict[str, Shares] = {
     "model_a": _A,
     "b": _B,
     "model_b": _B,
-    "tie": _AB,
-    "ab": _AB,
-    "both": _AB,
-    "na": _NA,
+    **dict.fromkeys(("tie", "ab", "both", "draw", "equal"), _AB),
+    # As the arena's people say that both are bad: on which is better, a tie.
+    **dict.fromkeys(("tie (bothbad)", "bothbad", "both_bad"), _AB),
+    **dict.fromkeys(("na", "n/a", "neither"), _NA),
 }
 _VERDICT = re.compile(r"\[\[([AB<>=]+)\]\]")
 _FIELD = re.compile(r"\{(\w+)\}")

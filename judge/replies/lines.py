@@ -52,7 +52,8 @@ def line_items(text: str, start: int, asked: Sequence[str], *, alone: bool) -> l
     if items or len(asked) == 1 or not alone:
         return items
     numbered = (_numbered(line[0], line.start(), asked) for line in lines)
-    return [item for item in numbered if item is not None]
+    found = [item for item in numbered if item is not None]
+    return found or _bare(lines, asked)
 
 
 def _pieces(line: str, at: int) -> Iterator[tuple[int, str]]:
@@ -96,6 +97,20 @@ def _numbered(line: str, at: int, asked: Sequence[str]) -> Item | None:
         return None
     name = asked[int(found["number"]) - 1]
     return _item(name, found["value"], at + found.start("value"), at, line)
+
+
+def _bare(lines: Sequence[re.Match[str]], asked: Sequence[str]) -> list[Item]:
+    """Votes alone on their lines, in the order in which they were asked for; only where the reply
+    is these and nothing else."""
+    if len(lines) != len(asked):
+        return []
+    items = []
+    for name, line in zip(asked, lines, strict=True):
+        said = phrase(line[0], line.start())
+        if said is None or not said[1]:
+            return []
+        items.append(Item(name, said[0], line[0], line.start(), line.end(), False))
+    return items
 
 
 def _item(name: str, value: str, value_at: int, at: int, piece: str) -> Item | None:

@@ -55,6 +55,18 @@ def test_votes_are_turned_back_and_repeats_are_samples(tmp_path: Path) -> None:
         assert table[criterion].tolist() == table[VOTE].tolist()
 
 
+@pytest.mark.parametrize(
+    ("word", "vote"),
+    [
+        *(("model_a", "A"), ("B", "B"), ("draw", "AB"), ("tie (bothbad)", "AB"), ("bothbad", "AB")),
+        *(("Both", "AB"), ("Neither", "NA"), ("n/a", "NA")),
+    ],
+)
+def test_votes_in_other_words(tmp_path: Path, word: str, vote: str) -> None:
+    file = _lines(tmp_path / "v.jsonl", [{"id": 1, "vote": word}])
+    assert read_judgments(file)[VOTE].tolist() == [vote]
+
+
 ANNOTATIONS = [
     {
         "instruction": f"question {n}",

@@ -55,6 +55,9 @@ FORMS = {
     "a vote a line": _lines("{title}: {vote}"),
     "small a vote a line": _lines("{title}: {vote}").lower(),
     "numbers": _lines("{n}. {vote}"),
+    "votes alone": _lines("{vote}"),
+    "bullets alone": _lines("**{vote}**"),
+    "votes alone in a fence": f"```\n{_lines('{vote}')}\n```",
     "numbers in parentheses": _lines("{n}) **{vote}**"),
     "numbered names": _lines("{n}. **{title}**: {vote}"),
     "bold names": _lines("**{title}** - {vote}"),
@@ -147,6 +150,8 @@ def test_a_strict_ballot_is_read_whatever_its_reason_says(
         (_lines("{title}: A > B"), "no vote"),
         (_lines('"{title}: {vote}"'), "no vote in the reply"),
         (_lines("> {title}: {vote}"), "no vote in the reply"),
+        ("A\nB\nAB\nNA", "no vote in the reply"),  # which of the five is missing?
+        (f"My votes:\n{_lines('{vote}')}\nB", "no vote in the reply"),
         (_lines("{n}. {vote}").rsplit("\n", 1)[0], "no vote on responsiveness"),
         ("<think>" + STRICT, "cut short while thinking"),
         ("A", "off the scale: 'A'"),
