@@ -1,14 +1,14 @@
-"""Prompts: from a YAML file with Jinja text to the messages that ask a model for a ballot.
+"""Prompts: what a model is shown of a battle, and the messages that ask it for a ballot.
 
-    prompt = load_prompt("discriminator")        # one of the package's own, or a path
+    prompt = load_prompt("discriminator")        # see judge.prompt_files
     for criterion in prompt.questions:           # (None,) when one reply votes on all criteria
         messages = prompt.render(texts, "BA", criterion)
 
 A message is put together from three texts, and each sees only what it may depend on: `system`
 nothing of the battle, `battle` nothing of the question, `question` nothing of what was said. That
 is what makes prefixes shared: the instructions by all battles, everything before the question by
-the calls of one battle. The same file gives the words, the JSON schema, the choices and the regular
-expression, so that what is asked for and what is decoded cannot differ.
+the calls of one battle. The same prompt gives the words, the JSON schema, the choices and the
+regular expression, so that what is asked for and what is decoded cannot differ.
 
 Battle text is data. It goes in by value and is never read as Jinja; the lines around it carry a
 nonce that it cannot contain; and what a chat template would take for the end of a message
@@ -18,17 +18,13 @@ nonce that it cannot contain; and what a chat template would take for the end of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
-from importlib import resources
 from itertools import count
-from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from judge.ballots import CRITERIA, VOTES
 from judge.encoding import BattleText
@@ -38,23 +34,11 @@ from judge.errors import ArenaJudgeError, InputError
 if TYPE_CHECKING:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-FORMAT = 1
-"""The form of prompt files that this version reads."""
-
 ORDERS = ("AB", "BA")
 NONCE_DIGITS = 16
 
-# What each text of a prompt file may speak of.
-_VARIABLES = {
-    "system": {"criteria", "scale"},
-    "battle": {"nonce", "turns"},
-    "question": {"criteria", "scale", "criterion", "nonce"},
-}
-_FLAGS = ("reason", "reference")
-_KEYS = {
-    *("format", "name", "version", "asks", "reason", "reference", "max_tokens"),
-    *("criteria", "scale", "system", "battle", "question"),
-}
+# What filling in a text may raise beside Jinja's own errors.
+_FAULTS = (TypeError, ValueError, ArithmeticError, LookupError, RecursionError, MemoryError)
 # Tokens that chat templates end and begin messages with, in the spellings of the models in use.
 _SPECIAL = re.compile(
     r"<(?=[|｜][^<>\n]{1,64}[|｜]>)|\[(?=\|[^\[\]\n]{1,64}\|\]|/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS)\])"
@@ -157,7 +141,7 @@ class Prompt:
         if criterion not in self.questions:
             raise ValueError(f"prompt {self.name} asks no question about {criterion}")
         given = self._given(reference)
-        nonce = _nonce(texts, given) if "nonce" in self.question else ""
+        nonce = battle_nonce(texts, given) if "nonce" in self.question else ""
         asked = _question(self, criterion, nonce)
         messages = (Message("user", f"{_battle(self, texts, order, given)}\n{asked}"),)
         return (Message("system", self._instructions), *messages) if self.system else messages
@@ -166,7 +150,7 @@ class Prompt:
         self, texts: BattleText, order: str = "AB", reference: str | Sequence[str] | None = None
     ) -> str:
         """A short text that is the same for messages alike up to their question."""
-        return f"{self.name}-{self.version}-{_nonce(texts, self._given(reference))}-{order}"
+        return f"{self.name}-{self.version}-{battle_nonce(texts, self._given(reference))}-{order}"
 
     def _given(self, reference: str | Sequence[str] | None) -> tuple[str, ...]:
         """The reference answers that are shown."""
@@ -196,8 +180,8 @@ class Prompt:
         try:
             template = _template(getattr(self, key))
             filled: str = template.render(values, criteria=self._criteria, scale=self._scale)
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise _bad_template(self.file, key, error) from None
+        except (TemplateError, *_FAULTS) as error:
+            raise bad_template(self.file, key, error) from None
         return filled
 
 
@@ -211,175 +195,12 @@ def spaced(text: str) -> str:
     return _SPECIAL.sub(lambda found: found[0] + " ", text)
 
 
-def load_prompt(name_or_path: str | Path) -> Prompt:
-    """Reads a prompt: one of the package's own by its name, any other by its path.
-
-    Raises:
-        InputError: there is no such prompt, or the file is none that this version reads.
-    """
-    named = str(name_or_path)
-    if not named.lower().endswith((".yaml", ".yml")) and Path(named).name == named:
-        return _own_prompt(named)
-    try:
-        raw = Path(named).read_bytes()
-    except OSError as error:
-        why = error.strerror or "cannot be read"
-        raise InputError(why, file=named, mend="name a prompt file") from None
-    return _parse(raw, named)
-
-
-def own_prompts() -> list[str]:
-    """The names of the prompts that the package brings."""
-    files = resources.files("prompts").iterdir()
-    return sorted(file.name[:-5] for file in files if file.name.endswith(".yaml"))
-
-
-def _own_prompt(name: str) -> Prompt:
-    if name not in own_prompts():
-        mend = f"take one of {', '.join(own_prompts())}, or the path of a .yaml file"
-        raise InputError(f"no prompt is called {name}", mend=mend)
-    raw = resources.files("prompts").joinpath(f"{name}.yaml").read_bytes()
-    return _parse(raw, f"{name}.yaml")
-
-
-# --- reading a file -------------------------------------------------------------------------------
-
-
-def _parse(raw: bytes, file: str) -> Prompt:
-    """A prompt from the bytes of its file, checked to the point that rendering cannot fail."""
-    found = _mapping(raw, file)
-    if found.get("format") != FORMAT:
-        said = found.get("format", "missing")
-        raise InputError(
-            f"format is {said!r:.40}, not {FORMAT}",
-            file=file,
-            mend="write the file in the form of docs/prompts.md",
-        )
-    missing = sorted(_KEYS - {"system"} - found.keys())
-    unknown = sorted(str(key) for key in found.keys() - _KEYS)
-    if missing or unknown:
-        what = f"no {', '.join(missing)}" if missing else f"unknown key {', '.join(unknown)}"
-        raise InputError(what, file=file, mend=f"the keys are {', '.join(sorted(_KEYS))}")
-    if found["asks"] not in ("all", "one"):
-        raise InputError("asks is neither 'all' nor 'one'", file=file, mend="write asks: all")
-    for key in _FLAGS:
-        if not isinstance(found[key], bool):
-            raise InputError(f"{key} is neither true nor false", file=file, mend=f"{key}: false")
-    longest = found["max_tokens"]
-    if not isinstance(longest, int) or isinstance(longest, bool) or longest < 1:
-        raise InputError("max_tokens is no number from 1", file=file, mend="write a whole number")
-    prompt = Prompt(
-        name=_text(found, "name", file),
-        version=_text(found, "version", file),
-        digest=blake2b(raw, digest_size=8).hexdigest(),
-        file=file,
-        one_by_one=found["asks"] == "one",
-        reason=found["reason"],
-        reference=found["reference"],
-        max_tokens=longest,
-        definitions=_entries(found, "criteria", CRITERIA, file),
-        scale=_entries(found, "scale", VOTES, file),
-        system=_text(found, "system", file) if "system" in found else "",
-        battle=_text(found, "battle", file),
-        question=_text(found, "question", file),
-    )
-    _check_templates(prompt)
-    return prompt
-
-
-def _mapping(raw: bytes, file: str) -> dict[Any, Any]:
-    try:
-        found = yaml.safe_load(raw.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise InputError("not UTF-8", file=file, mend="save it as UTF-8") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = " ".join(str(getattr(error, "problem", None) or "no YAML").split())
-        row = None if mark is None else mark.line + 1
-        what = f"bad YAML ({problem})"
-        raise InputError(what, file=file, row=row, mend="mend it there") from None
-    if not isinstance(found, dict):
-        raise InputError("not a mapping of keys", file=file, mend="start from one of the prompts")
-    return found
-
-
-def _text(found: Mapping[str, Any], key: str, file: str) -> str:
-    text = found[key]
-    if key == "version" and isinstance(text, int | float) and not isinstance(text, bool):
-        return str(text)
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(f"{key} is no text", file=file, mend=f"write {key}: and its text")
-    return text.rstrip("\n") if key != "battle" else text
-
-
-def _entries(
-    found: Mapping[str, Any], key: str, names: tuple[str, ...], file: str
-) -> tuple[str, ...]:
-    """The texts under `key`, one for each of `names`; the names are not the file's to choose."""
-    entries = found[key]
-    if not isinstance(entries, dict):
-        raise InputError(f"{key} is no mapping", file=file, mend=f"give {', '.join(names)} a text")
-    strange = [str(name)[:40] for name in entries if name not in names]
-    if strange:
-        word = "criterion" if key == "criteria" else "vote"
-        mend = f"{key} are {', '.join(names)}" if key == "criteria" else f"use {', '.join(names)}"
-        raise InputError(f"unknown {word} {', '.join(strange)}", file=file, mend=mend)
-    for name in names:
-        if not isinstance(entries.get(name), str) or not entries[name].strip():
-            raise InputError(f"{key} has no text for {name}", file=file, mend="write one")
-    return tuple(entries[name].strip() for name in names)
-
-
-def _check_templates(prompt: Prompt) -> None:
-    """Finds what would fail at the first battle, or show a model half of it."""
-    from jinja2 import TemplateError
-    from jinja2.meta import find_undeclared_variables
-
-    for key, allowed in _VARIABLES.items():
-        source = getattr(prompt, key)
-        try:
-            used = find_undeclared_variables(_environment().parse(source))
-        except TemplateError as error:
-            raise _bad_template(prompt.file, key, error) from None
-        if key == "question" and not prompt.one_by_one:
-            allowed = allowed - {"criterion"}
-        if used - allowed:
-            raise InputError(
-                f"{key} speaks of {', '.join(sorted(used - allowed))}, which is undefined there",
-                file=prompt.file,
-                mend=f"{key} knows {', '.join(sorted(allowed))}",
-            )
-    shown = BattleText(("first q", "last q"), ("first a", "last a"), ("first b", "last b"))
-    reference = "known answer" if prompt.reference else None
-    for criterion in prompt.questions:
-        text = prompt.render(shown, "AB", criterion, reference)[-1].content
-    nonce = _nonce(shown, (reference,) if reference else ())
-    wanted = [*shown.prompt, *shown.response_a, *shown.response_b, nonce, reference or nonce]
-    lost = [part for part in wanted if part not in text]
-    if lost:
-        what = "the nonce" if lost[0] == nonce else "a turn of the prompt, of A or of B"
-        raise InputError(
-            f"battle never shows {'the reference' if lost[0] == reference else what}",
-            file=prompt.file,
-            mend="loop over turns with {{ nonce }} on the lines between, as in discriminator.yaml",
-        )
-
-
-def _bad_template(file: str, key: str, error: Exception) -> InputError:
-    line = getattr(error, "lineno", None)
-    for frame, number in walk_tb(error.__traceback__):
-        if frame.f_code.co_filename == "<template>":
-            line = number
-    where = f"{key}, line {line}" if line else key
-    problem = " ".join(str(error).split())[:160]
-    return InputError(f"bad Jinja in {where} ({problem})", file=file, mend="mend it there")
-
-
 # --- rendering ------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
-def _environment() -> ImmutableSandboxedEnvironment:
+def environment() -> ImmutableSandboxedEnvironment:
+    """Where prompts are read: without files, without Python's insides, nothing undefined."""
     try:
         from jinja2 import StrictUndefined
         from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -398,7 +219,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 @lru_cache(maxsize=64)
 def _template(source: str) -> Any:
-    return _environment().from_string(source)
+    return environment().from_string(source)
 
 
 def _shown(texts: BattleText, order: str) -> BattleText:
@@ -417,12 +238,23 @@ def _turns(texts: BattleText, references: tuple[str, ...]) -> list[dict[str, str
     return [dict(zip(names, map(spaced, row), strict=True)) for row in rows]
 
 
+def bad_template(file: str, key: str, error: BaseException) -> InputError:
+    """What is wrong with a Jinja text, and in which line of it."""
+    line = getattr(error, "lineno", None)
+    for frame, number in walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == "<template>":
+            line = number
+    where = f"{key}, line {line}" if line else key
+    problem = " ".join(str(error).split())[:160] or "it takes too much memory"
+    return InputError(f"bad Jinja in {where} ({problem})", file=file, mend="mend it there")
+
+
 # The calls of one battle come one after the other: its text is put together once an order.
 @lru_cache(maxsize=16)
 def _battle(prompt: Prompt, texts: BattleText, order: str, references: tuple[str, ...]) -> str:
     shown = _shown(texts, order)
     placed = ("",) * (len(shown.prompt) - len(references)) + references
-    return prompt.fill("battle", turns=_turns(shown, placed), nonce=_nonce(texts, references))
+    return prompt.fill("battle", turns=_turns(shown, placed), nonce=battle_nonce(texts, references))
 
 
 @lru_cache(maxsize=64)
@@ -434,7 +266,7 @@ def _question(prompt: Prompt, criterion: str | None, nonce: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def _nonce(texts: BattleText, references: tuple[str, ...]) -> str:
+def battle_nonce(texts: BattleText, references: tuple[str, ...]) -> str:
     """The mark of a battle: the same in each run and in both orders, and in none of its texts."""
     responses = sorted((texts.response_a, texts.response_b))
     return draw_nonce([texts.prompt, *responses, references])

@@ -173,7 +173,7 @@ def make_prompted(spec: str, settings: PromptedSettings = DEFAULT) -> PromptedJu
             is missing.
     """
     from judge.judges.prompted import Asking, PromptedJudge
-    from judge.prompting import load_prompt
+    from judge.prompt_files import load_prompt
 
     kind, _, model = spec.partition(":")
     if not model.strip():

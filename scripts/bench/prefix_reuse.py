@@ -31,7 +31,8 @@ from judge.encoding import BattleText
 from judge.engines.base import Parameters, Request
 from judge.engines.vllm import INTERPRETER, VllmEngine
 from judge.errors import ArenaJudgeError
-from judge.prompting import Prompt, load_prompt, own_prompts
+from judge.prompt_files import load_prompt, own_prompts
+from judge.prompting import Prompt
 
 ROOT = Path(__file__).parents[2]
 ORDERS = ("AB", "BA")

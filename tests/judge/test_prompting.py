@@ -16,15 +16,9 @@ from hypothesis import strategies as st
 from judge.ballots import CRITERIA, VOTES
 from judge.encoding import BattleText
 from judge.engines.base import Message
-from judge.errors import ArenaJudgeError, InputError
-from judge.prompting import (
-    NONCE_DIGITS,
-    Prompt,
-    draw_nonce,
-    load_prompt,
-    own_prompts,
-    spaced,
-)
+from judge.errors import ArenaJudgeError
+from judge.prompt_files import load_prompt
+from judge.prompting import NONCE_DIGITS, Prompt, draw_nonce, spaced
 
 NAMES = ("criterion", "discriminator", "reasoned", "referenced")
 GOLDEN = Path(__file__).parent / "prompts"
@@ -97,12 +91,6 @@ def test_renderings_are_those_that_are_kept(name: str, order: str) -> None:
     if os.environ.get("ARENA_JUDGE_WRITE_GOLDEN"):
         file.write_text(written, encoding="utf-8")
     assert written == file.read_text(encoding="utf-8")
-
-
-def test_the_package_brings_these_prompts() -> None:
-    assert own_prompts() == list(NAMES)
-    for name in NAMES:
-        assert own(name).name == name
 
 
 @settings(deadline=None)
@@ -292,113 +280,3 @@ def test_questions_that_a_prompt_does_not_ask_are_refused() -> None:
         own("criterion").render(TALK)
     with pytest.raises(ValueError, match="neither AB nor BA"):
         own("discriminator").render(TALK, "ab")
-
-
-# --- one's own file -------------------------------------------------------------------------------
-
-
-def _own(folder: Path, *changes: tuple[str, str], base: str = "discriminator") -> Path:
-    text = (FILES / f"{base}.yaml").read_text(encoding="utf-8")
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    file = folder / "mine.yaml"
-    file.write_text(text, encoding="utf-8")
-    return file
-
-
-def test_an_own_file_may_change_the_words(tmp_path: Path) -> None:
-    relevance = (
-        "keeps to what the user asked, in the user's language, without padding or digression"
-    )
-    file = _own(
-        tmp_path,
-        (relevance, "speaks of bees"),
-        ("name: discriminator", "name: bees"),
-        ("version: 1", "version: 2.1"),
-    )
-    prompt = load_prompt(file)
-    assert (prompt.name, prompt.version) == ("bees", "2.1")
-    assert "1. relevance: speaks of bees\n" in _render(prompt, TALK)[0].content
-    assert prompt.digest != load_prompt("discriminator").digest
-    assert prompt.criteria == CRITERIA
-    assert load_prompt(str(file)) == prompt
-
-
-def test_an_own_file_may_do_without_a_system_message(tmp_path: Path) -> None:
-    file = _own(tmp_path)
-    text = re.sub(r"system: \|\n.*?\nbattle: \|\n", "battle: |\n", file.read_text(), flags=re.S)
-    file.write_text(text)
-    assert [message.role for message in _render(load_prompt(file), TALK)] == ["user"]
-
-
-def test_an_own_file_may_ask_for_one_vote_with_its_reason(tmp_path: Path) -> None:
-    prompt = load_prompt(_own(tmp_path, ("reason: false", "reason: true"), base="criterion"))
-    schema = prompt.schema()
-    assert schema is not None
-    assert list(schema["properties"]) == ["reason", "vote"]
-    assert prompt.choices is None
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (("format: 1", "format: 2"), "format is 2, not 1"),
-        (("format: 1\n", ""), "format is 'missing', not 1"),
-        (("version: 1\n", ""), "no version"),
-        (("version: 1\n", "version: 1\ntemperature: 0\n"), "unknown key temperature"),
-        (("asks: all", "asks: some"), "asks is neither 'all' nor 'one'"),
-        (("reason: false", "reason: maybe"), "reason is neither true nor false"),
-        (("max_tokens: 128", "max_tokens: many"), "max_tokens is no number from 1"),
-        (("max_tokens: 128", "max_tokens: 0"), "max_tokens is no number from 1"),
-        (("  relevance: >-", "  wit: >-"), "unknown criterion wit"),
-        (("  NA: the", "  C: the"), "unknown vote C"),
-        (("  NA: the criterion cannot be applied to this battle\n", ""), "no text for NA"),
-        (("name: discriminator", "name: ["), "bad YAML (expected"),
-        (("{{ turn.prompt }}", "{{ turn.question }}"), "bad Jinja in battle, line 5"),
-        (("{{ turn.prompt }}", "{{ winner }}"), "battle speaks of winner, which is undefined"),
-        (("=== {{ nonce }} user", "=== {{ criteria }} user"), "battle speaks of criteria"),
-        (("{{ turn.a }}", "{{ turns[7].a }}"), "bad Jinja in battle, line 7"),
-        (("{{ turn.b }}", "{{ turn.a }}"), "battle never shows a turn"),
-        (("{{ nonce }}", "marker"), "battle never shows the nonce"),
-        (("{% for turn in turns %}", "{% for turn in %}"), "bad Jinja in battle, line 3"),
-        (("You judge battles.", "{{ turns }}"), "system speaks of turns"),
-        (("Vote on all {{ criteria | length }}", "{{ 1 / 0 }}"), "bad Jinja in question"),
-        (("Vote on all", "{{ criterion.text }}"), "question speaks of criterion"),
-        (("You judge battles.", "{{ ''.__class__.__mro__ }}"), "bad Jinja in system"),
-    ],
-)
-def test_what_is_wrong_with_a_file_is_said_in_a_line(
-    tmp_path: Path, change: tuple[str, str], says: str
-) -> None:
-    file = _own(tmp_path, change)
-    with pytest.raises(InputError) as caught:
-        load_prompt(file)
-    said = str(caught.value)
-    assert said.startswith(str(file))
-    assert says in said
-    assert "; " in said, "the mend"
-    assert "\n" not in said
-
-
-@pytest.mark.parametrize(
-    ("raw", "says"),
-    [
-        (b"", "not a mapping"),
-        (b"- 1", "not a mapping"),
-        (b"\xff\xfe", "not UTF-8"),
-        (b"a: \x07", "bad"),
-    ],
-)
-def test_files_that_are_no_prompts(tmp_path: Path, raw: bytes, says: str) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_bytes(raw)
-    with pytest.raises(InputError, match=says):
-        load_prompt(file)
-
-
-def test_prompts_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no prompt is called best; take one of criterion, disc"):
-        load_prompt("best")
-    with pytest.raises(InputError, match="No such file"):
-        load_prompt(tmp_path / "none.yaml")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from judge.ballots import CRITERIA, VOTES, ballot_table
 from judge.encoding import BattleText
 from judge.engines.base import Reply, TokenChoice
-from judge.prompting import load_prompt
+from judge.prompt_files import load_prompt
 from judge.voting import TURNED, Unreadable, fill_ballot, read_ballot
 
 ALL, ONE, REASONED = (load_prompt(name) for name in ("discriminator", "criterion", "reasoned"))

@@ -19,7 +19,7 @@ from judge.encoding import BattleText
 from judge.engines.base import Message, Parameters, Reply, Request
 from judge.engines.ledger import Ledger
 from judge.engines.vllm import VllmEngine
-from judge.prompting import load_prompt
+from judge.prompt_files import load_prompt
 
 if TYPE_CHECKING:
     from conftest import Server, TinyModel

@@ -25,7 +25,7 @@ from judge.encoding import BattleText, load_counter
 from judge.engines.ledger import Ledger
 from judge.engines.vllm import INTERPRETER
 from judge.predictions import read_predictions
-from judge.prompting import load_prompt
+from judge.prompt_files import load_prompt
 
 if TYPE_CHECKING:
     from conftest import Server, TinyModel

@@ -16,7 +16,7 @@ from judge.judges.base import Judge, Judgments
 from judge.judges.prompted import Asking, PromptedJudge
 from judge.judges.recorded import RecordedJudge
 from judge.labelled import Labelled
-from judge.prompting import load_prompt
+from judge.prompt_files import load_prompt
 from judge.scores import Effort
 
 IDS = ["1", "2", "3", "4"]

@@ -19,7 +19,7 @@ from judge.engines.settings import EndpointSettings
 from judge.errors import ArenaJudgeError
 from judge.judges.base import Judgments
 from judge.judges.prompted import Asking, PromptedJudge
-from judge.prompting import load_prompt
+from judge.prompt_files import load_prompt
 
 Serve = Callable[..., Any]
 

@@ -19,7 +19,7 @@ from judge.errors import ArenaJudgeError, InputError
 from judge.judges.jury import Jury
 from judge.judges.prompted import Asking, PromptedJudge
 from judge.parallel import ordered_map
-from judge.prompting import load_prompt
+from judge.prompt_files import load_prompt
 
 Script = Callable[[Request, int], Reply | str]
 
