@@ -25,7 +25,7 @@ LAUGHS += b"format: *l11\n"
 def test_the_package_brings_these_prompts() -> None:
     assert own_prompts() == list(NAMES)
     for name in NAMES:
-        assert own(name).name == name
+        assert load_prompt(name).name == name
 
 
 def _own(folder: Path, *changes: tuple[str, str], base: str = "discriminator") -> Path:
