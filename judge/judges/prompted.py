@@ -1,9 +1,9 @@
 """The prompted judge: a model fills in ballots, an aggregator counts them.
 
-A battle becomes sheets, one for each part, order and sample; a sheet becomes a call for each
-question of the prompt. Calls stream through the engine, those that share a prefix one after the
-other, and a reply that cannot be read is asked for again among those that follow. What is read goes
-onto the sheets, the sheets become the ballot table, and that becomes probabilities.
+A battle becomes sheets (see `judge.judges.sheets`), and a sheet becomes a call for each question of
+the prompt. Calls stream through the engine, those that share a prefix one after the other, and a
+reply that cannot be read is asked for again among those that follow. What is read goes onto the
+sheets, the sheets become the ballot table, and that becomes probabilities.
 
 `judge.judges.prompted_settings` puts one together from a name and settings, `judge.judges.jury`
 makes several of them one.
@@ -13,27 +13,26 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
 
 from judge.aggregation import UNFITTED, Aggregator, Floats
-from judge.ballots import ballot_table
 from judge.chunking import fit_context
 from judge.encoding import BattleText, TokenCounter
-from judge.engines.base import BUDGET, Engine, Estimate, Parameters, Reply, Request
+from judge.engines.base import Engine, Estimate, Reply, Request
 from judge.errors import ArenaJudgeError, InputError
 from judge.fitted import Fitted
+from judge.judges.asking import MOST_SAMPLES, Asking, parameters
 from judge.judges.base import Judge, Judgments
-from judge.prompting import ORDERS, Prompt
-from judge.voting import Unreadable, read_ballot
+from judge.judges.sheets import Call, Reading, Run, Sheet
+from judge.prompting import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,128 +42,8 @@ if TYPE_CHECKING:
 REFERENCE = "reference"
 """The column of reference answers, for prompts that show one."""
 
-MOST_SAMPLES = 1000
-
-# A model that is asked again must be able to say something else.
-_WARM = 0.7
 # How many tokens a chat template may put around a message.
 _AROUND_MESSAGE = 8
-
-
-@dataclass(frozen=True)
-class Asking:
-    """How a model is asked for ballots.
-
-    Attributes:
-        model: its name, as the engine knows it.
-        orders: the orders each battle is shown in.
-        samples: how many ballots to draw an order.
-        temperature: None for 0, or for 0.7 where several samples are drawn.
-        seed: makes draws repeatable where the engine can.
-        top_logprobs: how many log-probabilities a token to ask for; 0 for hard votes.
-        retries: how often a reply that cannot be read is asked for again.
-        policy: what to keep of a battle too long for the context (see `judge.policies`).
-        context: how many tokens prompt and reply may have together; None for no limit, or what
-            tells it when it is first needed.
-
-    Raises:
-        ArenaJudgeError: a value that makes no sense.
-    """
-
-    model: str
-    orders: tuple[str, ...] = ORDERS
-    samples: int = 1
-    temperature: float | None = None
-    seed: int = 0
-    top_logprobs: int = 10
-    retries: int = 2
-    policy: str = "head-tail"
-    context: int | Callable[[], int] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.orders or set(self.orders) - set(ORDERS):
-            raise ArenaJudgeError(f"orders are some of {', '.join(ORDERS)}")
-        if not 1 <= self.samples <= MOST_SAMPLES:
-            raise ArenaJudgeError(f"samples are from 1 to {MOST_SAMPLES}, not {self.samples}")
-        if self.temperature is not None and not 0 <= self.temperature <= 5:
-            raise ArenaJudgeError(f"a temperature is from 0 to 5, not {self.temperature:g}")
-        if self.retries < 0:
-            raise ArenaJudgeError(f"retries are a number from 0, not {self.retries}")
-
-    @property
-    def warmth(self) -> float:
-        """The temperature of the first attempt."""
-        if self.temperature is not None:
-            return self.temperature
-        return 0.0 if self.samples == 1 else _WARM
-
-
-@dataclass(eq=False, slots=True)
-class _Sheet:
-    """A ballot to be filled in: a battle, or a part of one, in one order, drawn once.
-
-    Attributes:
-        battle: its place in the table.
-        fitted: what is shown of it.
-        reference: the reference answer.
-        order, sample: how it is shown, which draw it is.
-        left: questions without an answer yet.
-        votes: (5, 4) as far as they could be read; None for none.
-        replies: what was read, a line a question.
-        reason: why a question has no answer.
-    """
-
-    battle: int
-    fitted: Fitted
-    reference: tuple[str, ...] | None
-    order: str
-    sample: int
-    left: int
-    votes: Floats | None = None
-    replies: list[str] = field(default_factory=list)
-    reason: str = ""
-
-
-class _Call(NamedTuple):
-    """A question of a sheet, asked for the first time (attempt 0) or again."""
-
-    sheet: _Sheet
-    criterion: str | None
-    attempt: int
-
-
-@dataclass
-class Reading:
-    """What became of replies.
-
-    Attributes:
-        replies: that came, fresh or from the ledger.
-        unreadable: of these, how many no vote could be read from.
-    """
-
-    replies: int = 0
-    unreadable: int = 0
-
-
-@dataclass
-class _Run:
-    """One table of battles on its way.
-
-    Attributes:
-        sheets: in the order in which they were asked about.
-        reasons: why a battle has no sheet, by its place.
-        calls: by the engine's number of the request.
-        again: calls to be made once more.
-        pending: how many sheets of a battle are not complete, by its place.
-        reading: what became of the replies.
-    """
-
-    sheets: list[_Sheet] = field(default_factory=list)
-    reasons: dict[int, str] = field(default_factory=dict)
-    calls: list[_Call | None] = field(default_factory=list)
-    again: deque[_Call] = field(default_factory=deque)
-    pending: dict[int, int] = field(default_factory=dict)
-    reading: Reading = field(default_factory=Reading)
 
 
 class PromptedJudge(Judge):
@@ -222,18 +101,18 @@ class PromptedJudge(Judge):
     def fill(self, battles: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
         """The ballot table of these battles, with their places from "0" for ids, and why battles
         have no readable ballot, by their places."""
-        run = _Run()
+        run = Run()
         with ExitStack() as turn:
             turn.enter_context(self._turn)
             first = self._requests(self._sheets(battles, run), run)
             self._ask(chain(first, _then(turn.close)), run)
             while run.again:
                 self._ask(self._requests(iter(()), run), run)
-        table = self._table(run.sheets)
+        table = run.table(self.name)
         self._remember(table, run.reading)
-        return table, _reasons(run)
+        return table, run.unjudged()
 
-    def _ask(self, requests: Iterator[Request], run: _Run) -> None:
+    def _ask(self, requests: Iterator[Request], run: Run) -> None:
         """Has requests answered, whose calls are numbered anew, and reads the replies."""
         run.calls.clear()
         answers = self.engine.answer(requests)
@@ -241,11 +120,12 @@ class PromptedJudge(Judge):
             for number, reply in replies:
                 call, run.calls[number] = run.calls[number], None
                 assert call is not None
-                self._take(call, reply, run)
+                if run.take(call, reply, self.prompt, self.asking.retries):
+                    self._done(1)
 
     def requests(self, battles: pd.DataFrame) -> Iterator[Request]:
         """What would be asked about these battles at first, for an estimate."""
-        return self._requests(self._sheets(battles, run := _Run()), run)
+        return self._requests(self._sheets(battles, run := Run()), run)
 
     def estimate(self, tables: Iterable[pd.DataFrame]) -> Estimate:
         """What judging these tables would come to at most, retries left out; asks nothing."""
@@ -279,18 +159,18 @@ class PromptedJudge(Judge):
 
     # --- asking ---
 
-    def _requests(self, sheets: Iterator[_Sheet], run: _Run) -> Iterator[Request]:
+    def _requests(self, sheets: Iterator[Sheet], run: Run) -> Iterator[Request]:
         """Requests in the order of `run.calls`; those of a sheet, which begin alike, together, and
         in between what is to be asked again by then."""
         for sheet in sheets:
             for criterion in self.prompt.questions:
-                yield self._request(_Call(sheet, criterion, 0), run)
+                yield self._request(Call(sheet, criterion, 0), run)
             while run.again:
                 yield self._request(run.again.popleft(), run)
         while run.again:
             yield self._request(run.again.popleft(), run)
 
-    def _request(self, call: _Call, run: _Run) -> Request:
+    def _request(self, call: Call, run: Run) -> Request:
         if self._stopped:
             raise ArenaJudgeError(f"{self.name} was stopped while it judged")
         sheet, criterion, attempt = call
@@ -298,13 +178,13 @@ class PromptedJudge(Judge):
         run.calls.append(call)
         return Request(
             self.prompt.render(texts, order, criterion, sheet.reference),
-            _parameters(self.prompt, self.asking, self.seed, attempt),
+            parameters(self.prompt, self.asking, self.seed, attempt),
             # Numbers of their own: a draw that was made again is not the next sample.
             sheet.sample + MOST_SAMPLES * attempt,
             self.prompt.prefix(texts, order, sheet.reference),
         )
 
-    def _sheets(self, battles: pd.DataFrame, run: _Run) -> Iterator[_Sheet]:
+    def _sheets(self, battles: pd.DataFrame, run: Run) -> Iterator[Sheet]:
         """The sheets of each battle: part by part, within a part order by order."""
         references = self._references(battles)
         questions = len(self.prompt.questions)
@@ -320,7 +200,7 @@ class PromptedJudge(Judge):
                 self._done(1)
                 continue
             sheets = [
-                _Sheet(place, part, reference, order, sample, questions)
+                Sheet(place, part, reference, order, sample, questions)
                 for part in parts
                 for order in self.asking.orders
                 for sample in range(self.asking.samples)
@@ -395,53 +275,12 @@ class PromptedJudge(Judge):
             longest += request.parameters.max_tokens
         return Estimate(total, 0, tokens, longest, None)
 
-    # --- reading ---
-
-    def _take(self, call: _Call, reply: Reply, run: _Run) -> None:
-        """Puts what a reply says onto its sheet, or has it asked again."""
-        sheet = call.sheet
-        if reply.error is not None:
-            sheet.reason = _failure(reply.error)
-        else:
-            run.reading.replies += 1
-            try:
-                votes = _read(reply, self.prompt, call.criterion, sheet.order)
-            except Unreadable as error:
-                run.reading.unreadable += 1
-                if call.attempt < self.asking.retries:
-                    run.again.append(call._replace(attempt=call.attempt + 1))
-                    return
-                asked = f"{call.attempt + 1} times" if call.attempt else "once"
-                sheet.reason = f"unreadable, asked {asked}: {error.reason}"
-            else:
-                sheet.votes = _merged(sheet.votes, votes)
-                line = reply.text if call.criterion is None else f"{call.criterion}: {reply.text}"
-                sheet.replies.append(line)
-        sheet.left -= 1
-        if not sheet.left:
-            run.pending[sheet.battle] -= 1
-            if not run.pending[sheet.battle]:
-                self._done(1)
+    # --- telling ---
 
     def _done(self, battles: int) -> None:
         if self.tick is not None:
             with self._telling:
                 self.tick(battles)
-
-    def _table(self, sheets: Sequence[_Sheet]) -> pd.DataFrame:
-        return ballot_table(
-            [str(sheet.battle) for sheet in sheets],
-            self.name,
-            [sheet.votes for sheet in sheets],
-            order=[sheet.order for sheet in sheets],
-            sample=[sheet.sample for sheet in sheets],
-            part=[sheet.fitted.part for sheet in sheets],
-            cut=[_cut(sheet.fitted) for sheet in sheets],
-            reason=["" if sheet.votes is not None else sheet.reason for sheet in sheets],
-            weight=[sheet.fitted.weight for sheet in sheets],
-            # In the order of the questions, whichever was answered first.
-            reply=["\n".join(sorted(sheet.replies)) for sheet in sheets],
-        )
 
     def _remember(self, table: pd.DataFrame, reading: Reading) -> None:
         from judge.consistency import count_consistency
@@ -470,26 +309,6 @@ def judgments(
     return Judgments(proba, found, table.assign(id=pd.Series(named, dtype="str")))
 
 
-@lru_cache(maxsize=64)
-def _parameters(prompt: Prompt, asking: Asking, seed: int, attempt: int) -> Parameters:
-    """One object for all calls that share it: engines and ledgers spell it out once.
-
-    Whoever is asked again draws more freely, and has more room where none is to be kept: the first
-    reply may have been cut.
-    """
-    warmth = max(asking.warmth, _WARM) if attempt else asking.warmth
-    roomy = attempt > 0 and asking.context is None
-    return Parameters(
-        model=asking.model,
-        temperature=warmth,
-        max_tokens=prompt.max_tokens * (2 if roomy else 1),
-        seed=seed if warmth > 0 else None,
-        top_logprobs=asking.top_logprobs,
-        schema=prompt.schema(),
-        choices=prompt.choices,
-    )
-
-
 def _reference(cell: object) -> tuple[str, ...] | None:
     """A reference answer as a file has it: text, or a list of turns, perhaps as JSON."""
     if isinstance(cell, str) and cell.lstrip().startswith("["):
@@ -505,43 +324,7 @@ def _reference(cell: object) -> tuple[str, ...] | None:
     return None
 
 
-def _read(reply: Reply, prompt: Prompt, criterion: str | None, order: str) -> Floats:
-    """(5, 4) votes of a reply, not to be written to."""
-    if reply.logprobs is None:
-        return _read_text(reply.text, reply.finish, prompt, criterion, order)
-    return read_ballot(reply, prompt, criterion, order)
-
-
-# There are few ways to write a ballot without a reason, and a run has many of each.
-@lru_cache(maxsize=4096)
-def _read_text(text: str, finish: str, prompt: Prompt, criterion: str | None, order: str) -> Floats:
-    return read_ballot(Reply(text, finish), prompt, criterion, order)
-
-
-def _merged(votes: Floats | None, more: Floats) -> Floats:
-    """Votes on some criteria put together with votes on others."""
-    return more if votes is None else np.where(np.isnan(more), votes, more)
-
-
 def _then(do: Callable[[], None]) -> Iterator[Request]:
     """Nothing; does something when it is asked for."""
     do()
     yield from ()
-
-
-def _failure(error: str) -> str:
-    return "not asked: the budget was spent" if error == BUDGET else f"no reply: {error}"
-
-
-def _cut(fitted: Fitted) -> int:
-    return fitted.cut.prompt + fitted.cut.response_a + fitted.cut.response_b
-
-
-def _reasons(run: _Run) -> dict[int, str]:
-    """Why battles have no readable ballot, by their places."""
-    found = dict(run.reasons)
-    judged = {sheet.battle for sheet in run.sheets if sheet.votes is not None}
-    for sheet in run.sheets:
-        if sheet.battle not in judged:
-            found.setdefault(sheet.battle, sheet.reason)
-    return found

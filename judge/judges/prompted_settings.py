@@ -52,7 +52,7 @@ class PromptedSettings:
     Attributes:
         prompt: one of the package's prompts, or a prompt file.
         orders: of AB and BA.
-        samples, temperature, retries, seed: see `judge.judges.prompted.Asking`.
+        samples, temperature, retries, seed: see `judge.judges.asking.Asking`.
         logprobs: ask for log-probabilities, so that votes are distributions.
         fit_context: what to keep of a battle too long for the context.
         context: tokens that prompt and reply may have together; None for what the model says
@@ -172,7 +172,8 @@ def make_prompted(spec: str, settings: PromptedSettings = DEFAULT) -> PromptedJu
         ArenaJudgeError: the model, a setting, the prompt or the ledger cannot be used, or a package
             is missing.
     """
-    from judge.judges.prompted import Asking, PromptedJudge
+    from judge.judges.asking import Asking
+    from judge.judges.prompted import PromptedJudge
     from judge.prompt_files import load_prompt
 
     kind, _, model = spec.partition(":")

@@ -12,8 +12,9 @@ from judge.ballots import ballot_table
 from judge.cli.entrants import Entrant
 from judge.cli.known import known_of
 from judge.engines.base import Engine, Reply, Request
+from judge.judges.asking import Asking
 from judge.judges.base import Judge, Judgments
-from judge.judges.prompted import Asking, PromptedJudge
+from judge.judges.prompted import PromptedJudge
 from judge.judges.recorded import RecordedJudge
 from judge.labelled import Labelled
 from judge.prompt_files import load_prompt

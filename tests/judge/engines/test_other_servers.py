@@ -17,8 +17,9 @@ from judge.ballots import CRITERIA
 from judge.engines.endpoint import EndpointEngine
 from judge.engines.settings import EndpointSettings
 from judge.errors import ArenaJudgeError
+from judge.judges.asking import Asking
 from judge.judges.base import Judgments
-from judge.judges.prompted import Asking, PromptedJudge
+from judge.judges.prompted import PromptedJudge
 from judge.prompt_files import load_prompt
 
 Serve = Callable[..., Any]

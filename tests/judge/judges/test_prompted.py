@@ -16,8 +16,9 @@ from judge.ballots import CRITERIA
 from judge.consistency import Consistency
 from judge.engines.base import BUDGET, Engine, Reply, Request
 from judge.errors import ArenaJudgeError, InputError
+from judge.judges.asking import Asking
 from judge.judges.jury import Jury
-from judge.judges.prompted import Asking, PromptedJudge
+from judge.judges.prompted import PromptedJudge
 from judge.parallel import ordered_map
 from judge.prompt_files import load_prompt
 
