@@ -52,8 +52,8 @@ def test_lines_stay_words_apart() -> None:
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(1, 10))
 def test_ticks_are_round_and_within(low: float, span: float, about: int) -> None:
     scale = Scale(low, low + span, 0, 100)
-    if low + span == low:
-        return
+    if span < 1e-9 * abs(low):
+        return  # numbers that large are further apart than the ticks
     ticks = scale.ticks(about)
     assert all(low - span * 1e-6 <= tick <= low + span * (1 + 1e-6) for tick in ticks)
     assert len(ticks) <= 2 * about + 2
