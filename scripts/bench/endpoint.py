@@ -1,6 +1,10 @@
-"""How fast the endpoint engine asks, beside a bare aiohttp loop and the openai package.
+"""How fast the endpoint engine asks, beside a bare aiohttp loop, the openai package and peers.
 
     python scripts/bench/endpoint.py [--calls 6000] [--flights 256,512] [--latency 0.05]
+        [--openjudge PYTHON] [--openevals PYTHON]
+
+The peers py-openjudge and openevals run where a Python is named that has them, each in an
+environment of its own (see `peer_clients.py`).
 
 A server of this script's own, in a process of its own, answers every call after the latency. All
 clients send the same bodies, one after the other in one run, twice round; the better figure counts,
@@ -13,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import subprocess
 import sys
@@ -35,7 +40,11 @@ REPLY = json.dumps(
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": "A"},
+                # Peers want a score; what is said is nothing to the others.
+                "message": {
+                    "role": "assistant",
+                    "content": '{"reasoning": "x", "reason": "x", "score": 0.5}',
+                },
                 "finish_reason": "stop",
                 "logprobs": {
                     "content": [
@@ -247,11 +256,36 @@ def resume(url: str, folder: Path) -> None:
         print(f"{calls} answered calls{name} found again in {seconds:.2f} s")
 
 
+def peers(url: str, pythons: dict[str, str | None]) -> None:
+    """Peers as they are installed, and openevals with 32 threads of its caller."""
+    script = str(Path(__file__).with_name("peer_clients.py"))
+    runs = (
+        ("py-openjudge", "openjudge", 1500, 1),
+        ("openevals", "openevals", 200, 1),
+        ("openevals, 32 threads", "openevals", 1500, 32),
+    )
+    environment = os.environ | {"NO_PROXY": "127.0.0.1", "OPENAI_API_KEY": "none"}
+    for name, peer, rows, threads in runs:
+        python = pythons[peer]
+        if python is None:
+            continue
+        command = [python, script, peer, url, str(rows), str(threads)]
+        rates = []
+        for _ in range(2):
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if done.returncode:
+                raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1:]}")
+            rates.append(float(done.stdout.split()[-1]))
+        print(f"  {name:24}{max(rates):8.0f} calls/s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--calls", type=int, default=6000)
     parser.add_argument("--flights", default="256,512")
     parser.add_argument("--latency", type=float, default=0.05)
+    parser.add_argument("--openjudge", metavar="PYTHON", help="one that has py-openjudge")
+    parser.add_argument("--openevals", metavar="PYTHON", help="one that has openevals")
     parser.add_argument("--serve", action="store_true", help="be the server; prints its port")
     options = parser.parse_args()
     if options.serve:
@@ -267,6 +301,7 @@ def main() -> None:
             url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
             for flight in map(int, options.flights.split(",")):
                 compare(url, options.calls, flight, Path(folder))
+            peers(url, {"openjudge": options.openjudge, "openevals": options.openevals})
             resume(url, Path(folder))
         finally:
             server.kill()
