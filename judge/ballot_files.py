@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from judge.aggregation import Floats
-from judge.atomic import explained, written_whole
 from judge.ballots import CRITERIA, VOTES
 from judge.errors import InputError
-from judge.rows import Cells, Rows, as_text, quoted, stream_rows
+from judge.files.atomic import explained, written_whole
+from judge.files.rows import Cells, Rows, as_text, quoted, stream_rows
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 SHARES = tuple(f"{criterion}_{vote}" for criterion in CRITERIA for vote in VOTES)

@@ -13,8 +13,8 @@ A battle table is a pandas DataFrame with a row a battle:
 - `votes_a`, `votes_b`, `votes_tie`: float64, how many people chose each, where the file has that.
 - Every other column of the file under its own name: text in CSV, else what the file holds.
 
-The index is the row's number in the file, from 0. `judge.rows` knows the file formats,
-`judge.turns` what a cell of text may look like, `judge.labelling` how a file says who won.
+The index is the row's number in the file, from 0. In `judge.files`, `rows` knows the file
+formats, `turns` what a cell of text may look like, `labelling` how a file says who won.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from judge.errors import InputError
-from judge.labelling import LABEL_COLUMNS, LABELS, VOTES, read_labels, read_votes
-from judge.rows import CHUNK_CHARACTERS, Cells, Rows, as_text, stream_rows
-from judge.sources import source_name
-from judge.turns import RESPONSES, TEXTS, json_columns, read_turns
+from judge.files.labelling import LABEL_COLUMNS, LABELS, VOTES, read_labels, read_votes
+from judge.files.rows import CHUNK_CHARACTERS, Cells, Rows, as_text, stream_rows
+from judge.files.sources import source_name
+from judge.files.turns import RESPONSES, TEXTS, json_columns, read_turns
 
 ID = "id"
 MODELS = ("model_a", "model_b")

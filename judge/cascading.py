@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from judge.bootstrap import Tallies, group_codes
+from judge.comparing.bootstrap import Tallies, group_codes
 from judge.errors import ArenaJudgeError
 from judge.folds import grouped_folds
 from judge.metrics import log_loss_rows

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from judge.bootstrap import group_codes, students_quantile
+from judge.comparing.bootstrap import group_codes, students_quantile
 from judge.errors import ArenaJudgeError
 from judge.folds import grouped_folds
 from judge.metrics import log_loss_rows

@@ -3,10 +3,10 @@
     fitted = fit_context(texts, budget=8192, policy="head-tail", counter=counter,
                          template_overhead=600)
 
-What fits is left alone. What does not goes through a policy (see `judge.policies`), which keeps the
-budget to the token and gives A and B the same treatment: the swapped battle gives the swapped
-result. Whatever was left out is counted in `Fitted.cut`, and where text is missing the judge reads
-how much, so that it does not blame a response for ending in the middle.
+What fits is left alone. What does not goes through a policy (see `judge.context.policies`), which
+keeps the budget to the token and gives A and B the same treatment: the swapped battle gives the
+swapped result. Whatever was left out is counted in `Fitted.cut`, and where text is missing the judge
+reads how much, so that it does not blame a response for ending in the middle.
 
 A conversation is a sequence of rounds: a turn of the prompt and what each side answered to it.
 """
@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from judge.context.fitted import Fitted, Round
+from judge.context.policies import LEAST, Policy, load_policy
 from judge.encoding import BattleText, EstimatingCounter, TokenCounter
 from judge.errors import ArenaJudgeError
-from judge.fitted import Fitted, Round
-from judge.policies import LEAST, Policy, load_policy
 
 
 def fit_context(

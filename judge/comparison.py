@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from judge.bootstrap import Means, Tallies, group_codes
-from judge.differences import Difference, Pair, differences, runs_together
+from judge.comparing.bootstrap import Means, Tallies, group_codes
+from judge.comparing.differences import Difference, Pair, differences, runs_together
+from judge.comparing.measuring import Tallied, rank_correlation, score, tally
+from judge.comparing.scores import Comparison, Effort, JudgeScore
 from judge.errors import ArenaJudgeError
-from judge.measuring import Tallied, rank_correlation, score, tally
 from judge.metrics import checked, class_prior
-from judge.scores import Comparison, Effort, JudgeScore
 
 if TYPE_CHECKING:
     from judge.consistency import Consistency

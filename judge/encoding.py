@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from judge.context.graphemes import after_cluster, before_cluster
 from judge.errors import InputError
-from judge.graphemes import after_cluster, before_cluster
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from judge.atomic import explained, is_stream, written_whole
 from judge.errors import ArenaJudgeError, InputError
-from judge.labelling import PROBABILITIES, Floats, read_probabilities, scaled
-from judge.rows import as_text, quoted, stream_rows
+from judge.files.atomic import explained, is_stream, written_whole
+from judge.files.labelling import PROBABILITIES, Floats, read_probabilities, scaled
+from judge.files.rows import as_text, quoted, stream_rows
 
 COLUMNS = ("id", *PROBABILITIES)
 _TOLERANCE = 1e-6

@@ -31,8 +31,8 @@ import pandas as pd
 from judge.ballot_files import likeliest
 from judge.ballots import CRITERIA, VOTES, ballot_table
 from judge.errors import InputError
-from judge.rows import as_text, decode_json, quoted, stream_rows
-from judge.sources import open_source
+from judge.files.rows import as_text, decode_json, quoted, stream_rows
+from judge.files.sources import open_source
 
 FORMATS = ("votes", "alpaca_eval", "arena_hard", "mt_bench")
 

@@ -42,6 +42,8 @@ import yaml
 from judge.ballots import CRITERIA
 from judge.battles import labels as labels_of
 from judge.battles import read_battles
+from judge.comparing.leaks import FILE as SEEN
+from judge.comparing.leaks import Collector, Seen, write_seen
 from judge.comparison import Comparison, compare
 from judge.conformal import fit_conformity
 from judge.davidson import Block, fit_linear, probabilities
@@ -58,8 +60,6 @@ from judge.judges.statistical import (
     tie_strengths,
 )
 from judge.judges.statistical_weights import Weights, write_weights
-from judge.leaks import FILE as SEEN
-from judge.leaks import Collector, Seen, write_seen
 from judge.provenance import fingerprint, sources
 from judge.trees import Forest, pack_trees
 

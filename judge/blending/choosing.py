@@ -31,7 +31,6 @@ from judge.blending.learning import (
     stack,
 )
 from judge.blending.pools import Pool, equal, equal_logs
-from judge.bootstrap import group_codes
 from judge.choosing import (
     Gap,
     cross_fit,
@@ -41,6 +40,7 @@ from judge.choosing import (
     paired_gap,
     simplest,
 )
+from judge.comparing.bootstrap import group_codes
 from judge.errors import ArenaJudgeError
 from judge.metrics import checked, log_loss_rows
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from judge.blending.pools import LinearPool, LogPool, Ranking
-from judge.bootstrap import group_codes
 from judge.choosing import cross_fit, mean_loss, paired_gap
+from judge.comparing.bootstrap import group_codes
 from judge.loglinear import FLOOR, Pull, coordinates, fit_weights
 
 Floats = npt.NDArray[np.float64]

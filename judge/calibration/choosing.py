@@ -17,7 +17,6 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from judge.bootstrap import group_codes
 from judge.calibration.isotonic import METHOD as ISOTONIC
 from judge.calibration.isotonic import fit_isotonic
 from judge.calibration.kinds import Calibrator
@@ -30,6 +29,7 @@ from judge.choosing import (
     paired_gap,
     simplest,
 )
+from judge.comparing.bootstrap import group_codes
 from judge.errors import ArenaJudgeError
 from judge.metrics import checked
 

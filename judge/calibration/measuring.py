@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from judge.bootstrap import group_codes
 from judge.calibration.choosing import Calibration, calibrate
 from judge.choosing import Gap, paired_gap
+from judge.comparing.bootstrap import group_codes
 from judge.errors import ArenaJudgeError
 from judge.metrics import calibration_error, checked, log_loss, log_loss_rows
 

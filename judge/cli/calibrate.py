@@ -266,9 +266,9 @@ def _read(
     """The battles of both files, or of one of which a share is held out."""
     import numpy as np
 
-    from judge.bootstrap import group_codes
     from judge.calibration.measuring import held_out
     from judge.cli.entrants import read_with
+    from judge.comparing.bootstrap import group_codes
 
     def read(file: str) -> Labelled:
         return read_with(

@@ -208,7 +208,7 @@ def _plain(curve: Curve) -> dict[str, object]:
 def _write(target: Path, field: list[Entrant], limit: float, curve: Curve, labelled: str) -> None:
     import yaml
 
-    from judge.atomic import written_whole
+    from judge.files.atomic import written_whole
     from judge.judges.recipes import as_member, made_by, made_from, plain
 
     loss, sent = curve.honest

@@ -64,7 +64,6 @@ def compare(
       arena-judge compare battles.csv judges/* --slices all --coverage 0.9 --report report.html
       arena-judge compare battles.csv statistical --labels mine.csv --labels-only
     """
-    from judge.atomic import written_whole
     from judge.cli import scrutiny_text
     from judge.cli.comparison_report import draw
     from judge.cli.comparison_table import as_json as to_json
@@ -73,6 +72,7 @@ def compare(
     from judge.cli.known import known_of
     from judge.comparison import PRIOR
     from judge.comparison import compare as compare_judges
+    from judge.files.atomic import written_whole
     from judge.provenance import flattering, learned_from
 
     inputs = [labelled, *(name.rpartition("=")[2] for name in named), *named, *scrutiny.read]

@@ -11,8 +11,8 @@ from judge.cli.console import say
 
 if TYPE_CHECKING:
     from judge.cli.scrutiny import Findings, Measured, Scrutiny
-    from judge.covering import Covered
-    from judge.scores import Comparison
+    from judge.comparing.covering import Covered
+    from judge.comparing.scores import Comparison
 
 
 def draw(

@@ -21,7 +21,7 @@ _NAME = 16
 
 def lines(result: Comparison) -> list[str]:
     """The tables, one after the other, then what they come to."""
-    from judge.verdicts import notes, verdicts
+    from judge.comparing.verdicts import notes, verdicts
 
     parts = [_table(result, columns) for columns in (_losses(), _measures(), _manner(result))]
     said = [[clean(line) for line in found] for found in (verdicts(result), notes(result))]

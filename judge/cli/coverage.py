@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from judge.cli.entrants import Entrant
-    from judge.covering import Covered
+    from judge.comparing.covering import Covered
     from judge.labelled import Labelled
 
 HEADER = (
@@ -51,7 +51,7 @@ def measured(
     """
     if share is None:
         return []
-    from judge.covering import covered, sets_of_file
+    from judge.comparing.covering import covered, sets_of_file
 
     sets: dict[str, npt.NDArray[np.bool_]] = {}
     for one in field:

@@ -163,7 +163,7 @@ def read_with(
 
 def _proba(entrant: Entrant, battles: Labelled) -> Floats:
     """(N, 3) what the entrant says of the battles, NaN where nothing."""
-    from judge.matching import align
+    from judge.comparing.matching import align
 
     if entrant.predictions is None:
         return battles.proba[entrant.name]

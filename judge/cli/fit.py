@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from judge.aggregation_fitting import Fit
+    from judge.comparing.leaks import Seen
     from judge.comparison import Comparison, JudgeScore
     from judge.conformal import Conformity
     from judge.judges.base import Judge
     from judge.judges.statistical import StatisticalJudge
-    from judge.leaks import Seen
 
     Floats = npt.NDArray[np.float64]
 
@@ -116,7 +116,7 @@ def fit(
         raise InputError("there is no such file", file=labelled)
 
     from judge.conformal import fit_conformity
-    from judge.folders import folder_target
+    from judge.files.folders import folder_target
     from judge.judges.prompted_settings import to_keep
     from judge.judges.recipes import plain
     from judge.judges.recorded import RecordedJudge
@@ -150,8 +150,8 @@ def _read(
 
     from judge.ballot_files import read_ballots
     from judge.battles import iter_battles, labels
+    from judge.comparing.leaks import Collector, merged, seen_by
     from judge.judges.covariates import shipped_statistical, statistical_covariates
-    from judge.leaks import Collector, merged, seen_by
 
     statistical: StatisticalJudge | None = shipped_statistical() if extra else None
     tables = [] if recorded is None else [read_ballots(ballot_source(recorded))]
@@ -297,8 +297,8 @@ def _write(
     sure: Conformity,
 ) -> None:
     from judge.ballot_files import write_ballots
+    from judge.comparing.leaks import write_seen
     from judge.judges.recipes import written_judge
-    from judge.leaks import write_seen
 
     with written_judge(target, settings) as folder:
         write_seen(folder, seen)

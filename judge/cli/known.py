@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from judge.cli.entrants import Entrant
+    from judge.comparing.scores import Effort
     from judge.comparison import Known
     from judge.consistency import Consistency
     from judge.judges.base import Judge
     from judge.labelled import Labelled
-    from judge.scores import Effort
 
 
 def known_of(field: Sequence[Entrant], battles: Labelled) -> Known:
@@ -54,8 +54,8 @@ def _effort(judge: Judge, seconds: float, battles: int) -> Effort:
     Replies out of the ledger took no time, so a run with them tells nothing of it; their cost is
     taken to be that of the others. A model without a price has no known cost.
     """
+    from judge.comparing.scores import NAN, Effort
     from judge.judges.jury import prompted_within
-    from judge.scores import NAN, Effort
 
     done = [one.engine.statistics for one in prompted_within(judge)]
     if not done:

@@ -146,8 +146,8 @@ def leaderboard(
       arena-judge leaderboard battles.csv --judge judges/mine --report board.html
       arena-judge leaderboard battles.csv --predictions predictions.csv --anchor gpt-4=1200
     """
-    from judge.atomic import written_whole
     from judge.cli.leaderboard_text import frame, lines, summary, to_dict
+    from judge.files.atomic import written_whole
     from judge.leaderboard import make_boards
 
     if spec is not None and predictions is not None:
@@ -228,8 +228,8 @@ def _verdicts(
     workers: int,
 ) -> tuple[Named, Floats | None, str, list[str]]:
     """The battles without their text, who won by the judge, its name, and what is to be said."""
+    from judge.comparing.matching import align
     from judge.leaderboard.boards import LABELS
-    from judge.matching import align
     from judge.predictions import read_predictions
     from judge.provenance import flattering, learned_from
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from judge.atomic import STANDARD_STREAM
 from judge.cli import outputs
 from judge.cli.console import clean, count, say
 from judge.errors import InputError
+from judge.files.atomic import STANDARD_STREAM
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from judge.choosing import Gap
     from judge.cli.entrants import Entrant
+    from judge.comparing.marks import Marks
     from judge.judges.base import Judge
     from judge.labelled import Labelled
-    from judge.marks import Marks
 
     Floats = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
@@ -71,7 +71,7 @@ def target_of(output: str | None, inputs: Sequence[str], *, force: bool) -> Targ
     if output.lower().endswith(TABLES) and not os.path.isdir(output):
         path = outputs.target(output, outputs.PREDICTIONS, inputs=inputs, force=force)
         return Target(path, judge=False, replaced=path.is_file())
-    from judge.folders import folder_target
+    from judge.files.folders import folder_target
 
     path = folder_target(output, force=force)
     return Target(path, judge=True, replaced=path.is_dir() and any(path.iterdir()))
@@ -121,14 +121,14 @@ def judges_only(target: Target | None, field: Sequence[Entrant]) -> None:
 
 def marks_of(battles: pd.DataFrame) -> pd.DataFrame:
     """The marks of a batch, to keep beside its labels."""
-    from judge.marks import battle_marks
+    from judge.comparing.marks import battle_marks
 
     return battle_marks(battles).to_frame()
 
 
 def kept_marks(battles: Labelled) -> Marks:
     """The marks of all battles that were read with `marks_of`."""
-    from judge.marks import Marks
+    from judge.comparing.marks import Marks
 
     assert battles.facts is not None
     return Marks.from_frame(battles.facts)
@@ -137,7 +137,7 @@ def kept_marks(battles: Labelled) -> Marks:
 def tell_known(field: Sequence[Entrant], battles: Labelled, labelled: str) -> None:
     """Says which judges learned from these battles: what they say of them is better than what they
     say of others, and whatever is learned from it trusts them too much."""
-    from judge.leaks import find_leaks, seen_by
+    from judge.comparing.leaks import find_leaks, seen_by
     from judge.provenance import learned_from
 
     marks = kept_marks(battles)
@@ -169,8 +169,8 @@ def judge_folder(
     """
     import numpy as np
 
+    from judge.comparing.leaks import Seen, merged, write_seen
     from judge.judges.recipes import written_judge
-    from judge.leaks import Seen, merged, write_seen
 
     marks = kept_marks(battles).take(rows)
     seen = merged([Seen(marks, np.zeros(len(marks), np.uint16), (Path(source).name,))])

@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from judge.atomic import explained, written_whole
 from judge.cli.console import fit, say
-from judge.drafts import remove_stale
 from judge.errors import ArenaJudgeError, InputError
+from judge.files.atomic import explained, written_whole
+from judge.files.drafts import remove_stale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ def _is_such_a_table(path: Path, columns: Sequence[str]) -> bool:
     if path.stat().st_size == 0:
         return True
 
-    from judge.rows import stream_rows
+    from judge.files.rows import stream_rows
 
     try:
         with closing(stream_rows(path, required=columns, chunk_rows=1)) as rows:

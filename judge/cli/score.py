@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from judge.atomic import STANDARD_STREAM
 from judge.cli import abstaining, options, outputs
 from judge.cli.console import Progress, expected_rows, fit, say, table
 from judge.cli.prompted_options import Asking, Report, prompted_options
 from judge.errors import ArenaJudgeError
+from judge.files.atomic import STANDARD_STREAM
 
 if TYPE_CHECKING:
     import pandas as pd

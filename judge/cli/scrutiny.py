@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from judge.ceiling import Ceiling
     from judge.cli.entrants import Entrant
+    from judge.comparing.ceiling import Ceiling
+    from judge.comparing.label_files import Relabelled
+    from judge.comparing.leaks import Facts, Leaks, Repeats, Seen
+    from judge.comparing.marks import Marks
+    from judge.comparing.slices import Slices
+    from judge.comparing.unleaked import LeakReport
     from judge.comparison import Comparison
-    from judge.label_files import Relabelled
     from judge.labelled import Labelled
-    from judge.leaks import Facts, Leaks, Repeats, Seen
-    from judge.marks import Marks
-    from judge.slices import Slices
-    from judge.unleaked import LeakReport
 
 ALL = "all"
 LEAKS = ("judge", "id", "kind", "similarity")
@@ -185,7 +185,7 @@ class Scrutiny:
 
     def write(self, targets: dict[str, Path], findings: Findings) -> None:
         """Writes the lists that were asked for."""
-        from judge.atomic import written_whole
+        from judge.files.atomic import written_whole
 
         tables = {"leaks": findings.leak_table, "missing": findings.missing}
         for key, path in targets.items():
@@ -198,9 +198,9 @@ class Scrutiny:
     @property
     def facts(self) -> Facts:
         """What is to be kept of each batch of battles."""
-        from judge.facts import battle_facts, lengths_and_votes
-        from judge.leaks import with_marks
-        from judge.slicing import columns_wanted
+        from judge.comparing.facts import battle_facts, lengths_and_votes
+        from judge.comparing.leaks import with_marks
+        from judge.comparing.slicing import columns_wanted
 
         if not self.slices:
             return with_marks(lengths_and_votes)
@@ -216,7 +216,7 @@ class Scrutiny:
         Raises:
             InputError: a file cannot be read, or is of no entrant.
         """
-        from judge.leaks import merged, seen_by, seen_of
+        from judge.comparing.leaks import merged, seen_by, seen_of
 
         own = {one.name: None if one.judge is None else seen_by(one.judge) for one in field}
         parts = {name: [] if seen is None else [seen] for name, seen in own.items()}
@@ -243,9 +243,9 @@ class Scrutiny:
         """
         import numpy as np
 
-        from judge.leaks import find_leaks, find_repeats, leak_table
-        from judge.marks import Marks
-        from judge.unleaked import leak_reports
+        from judge.comparing.leaks import find_leaks, find_repeats, leak_table
+        from judge.comparing.marks import Marks
+        from judge.comparing.unleaked import leak_reports
 
         battles, changed = self._relabelled(battles)
         marks = Marks.from_frame(_facts_of(battles))
@@ -279,9 +279,9 @@ class Scrutiny:
         self, findings: Findings, result: Comparison, *, rounds: int, seed: int
     ) -> Measured:
         """Slices, if they were asked for, and what people agree on."""
-        from judge.ceiling import human_ceiling
-        from judge.labelling import VOTES
-        from judge.slices import compare_slices
+        from judge.comparing.ceiling import human_ceiling
+        from judge.comparing.slices import compare_slices
+        from judge.files.labelling import VOTES
 
         battles = findings.battles
         facts = _facts_of(battles)
@@ -311,8 +311,8 @@ class Scrutiny:
     def _relabelled(self, battles: Labelled) -> tuple[Labelled, Relabelled | None]:
         import numpy as np
 
-        from judge.label_files import read_label_file, relabelled
-        from judge.labelling import VOTES
+        from judge.comparing.label_files import read_label_file, relabelled
+        from judge.files.labelling import VOTES
 
         if self.labels is None:
             return battles, None
@@ -346,7 +346,7 @@ class Scrutiny:
     ) -> pd.DataFrame:
         import numpy as np
 
-        from judge.missing import missing_table
+        from judge.comparing.missing import missing_table
 
         files = {
             one.name: frozenset(one.predictions["id"])

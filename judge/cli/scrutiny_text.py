@@ -11,10 +11,10 @@ from judge.cli.comparison_table import gap, p_shown, with_range
 from judge.cli.console import clean, count, fit, table
 
 if TYPE_CHECKING:
-    from judge.ceiling import Ceiling
     from judge.cli.scrutiny import Findings, Measured, Scrutiny
-    from judge.slices import Slice, Slices
-    from judge.unleaked import LeakReport
+    from judge.comparing.ceiling import Ceiling
+    from judge.comparing.slices import Slice, Slices
+    from judge.comparing.unleaked import LeakReport
 
 _NAME, _ID, _FIRST = 24, 24, 5
 

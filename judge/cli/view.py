@@ -164,8 +164,8 @@ def _index(
 
 def _tables(battles: str) -> Iterator[pd.DataFrame]:
     from judge.battles import iter_battles
+    from judge.files.turns import TEXTS
     from judge.predictions import COLUMNS
-    from judge.turns import TEXTS
 
     try:
         with Progress("battles", *expected_rows(battles)) as progress:
@@ -183,7 +183,7 @@ def _tables(battles: str) -> Iterator[pd.DataFrame]:
 def _has(file: str, columns: Sequence[str]) -> bool:
     from contextlib import closing
 
-    from judge.rows import stream_rows
+    from judge.files.rows import stream_rows
 
     try:
         with closing(stream_rows(file, required=columns, chunk_rows=1)) as rows:

@@ -28,7 +28,7 @@ class Asking:
         seed: makes draws repeatable where the engine can.
         top_logprobs: how many log-probabilities a token to ask for; 0 for hard votes.
         retries: how often a reply that cannot be read is asked for again.
-        policy: what to keep of a battle too long for the context (see `judge.policies`).
+        policy: what to keep of a battle too long for the context (see `judge.context.policies`).
         context: how many tokens prompt and reply may have together; None for no limit, or what
             tells it when it is first needed.
 

@@ -25,10 +25,10 @@ import pandas as pd
 
 from judge.aggregation import UNFITTED, Aggregator, Floats
 from judge.chunking import fit_context
+from judge.context.fitted import Fitted
 from judge.encoding import BattleText, TokenCounter
 from judge.engines.base import Engine, Estimate, Reply, Request
 from judge.errors import ArenaJudgeError, InputError
-from judge.fitted import Fitted
 from judge.judges.asking import MOST_SAMPLES, Asking, parameters
 from judge.judges.base import Judge, Judgments
 from judge.judges.sheets import Call, Reading, Run, Sheet

@@ -157,7 +157,7 @@ def written_judge(target: Path, settings: Mapping[str, object]) -> Iterator[Path
     `target` when the block ends well, and goes when it does not."""
     import yaml
 
-    from judge.folders import written_folder
+    from judge.files.folders import written_folder
 
     with written_folder(target) as folder:
         text = yaml.safe_dump(plain(dict(settings)), sort_keys=False, allow_unicode=True, width=100)

@@ -16,8 +16,8 @@ import pandas as pd
 
 from judge.aggregation import Floats
 from judge.ballots import UNANSWERED, ballot_table
+from judge.context.fitted import Fitted
 from judge.engines.base import BUDGET, Reply
-from judge.fitted import Fitted
 from judge.prompting import Prompt
 from judge.voting import Unreadable, read_ballot
 

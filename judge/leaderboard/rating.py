@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from judge.errors import ArenaJudgeError, InputError
+from judge.files.rows import quoted
 from judge.leaderboard.board import (
     MEAN,
     SCALE,
@@ -33,7 +34,6 @@ from judge.leaderboard.ranking import (
 )
 from judge.leaderboard.style import STYLE
 from judge.metrics import checked
-from judge.rows import quoted
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

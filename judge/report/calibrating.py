@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from judge.comparing.reliability import reliability as reliability_curves
 from judge.metrics import calibration_error, log_loss
-from judge.reliability import reliability as reliability_curves
 from judge.report.charts import Chart, Row, Table, forest, reliability
 from judge.report.comparing import curve_points
 from judge.report.drawing import number

@@ -6,19 +6,19 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from judge.comparing.verdicts import notes, verdicts
 from judge.metrics import CLASSES
 from judge.report.charts import Chart, Point, Row, Series, Table, forest, grid, lines, reliability
 from judge.report.drawing import number
 from judge.report.page import Fact, Page, Section
-from judge.verdicts import notes, verdicts
 
 if TYPE_CHECKING:
-    from judge.ceiling import Ceiling
-    from judge.covering import Covered
-    from judge.reliability import Curve
+    from judge.comparing.ceiling import Ceiling
+    from judge.comparing.covering import Covered
+    from judge.comparing.reliability import Curve
+    from judge.comparing.scores import Comparison, JudgeScore
+    from judge.comparing.slices import Slices
     from judge.report.leaning import Lean
-    from judge.scores import Comparison, JudgeScore
-    from judge.slices import Slices
 
 _MOST_DIAGRAMS = 12  # judges whose curves are drawn; all are in `--json`
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from judge.bootstrap import Tallies
+from judge.comparing.bootstrap import Tallies
 
 Floats = npt.NDArray[np.float64]
 

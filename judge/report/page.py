@@ -82,7 +82,7 @@ def write_page(page: Page, path: Path) -> None:
     Raises:
         InputError: the path cannot be written to.
     """
-    from judge.atomic import written_whole
+    from judge.files.atomic import written_whole
 
     html = render(page)
     with written_whole(path) as file:

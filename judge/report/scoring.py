@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from judge.ballots import CRITERIA, VOTES
+from judge.comparing.reliability import reliability as reliability_curves
 from judge.metrics import CLASSES, calibration_error, class_prior, log_loss
-from judge.reliability import reliability as reliability_curves
 from judge.report.charts import Chart, Row, forest, histogram, reliability, stacked
 from judge.report.comparing import curve_points
 from judge.report.drawing import number

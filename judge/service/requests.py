@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 
 from judge.battles import ID, MODELS
 from judge.errors import InputError
-from judge.rows import Cells, Rows, as_text, decode_json, quoted
+from judge.files.rows import Cells, Rows, as_text, decode_json, quoted
+from judge.files.turns import TEXTS, read_turns
 from judge.service.limits import Limits
 from judge.service.refusals import Refused
-from judge.turns import TEXTS, read_turns
 
 BATTLES, BALLOTS, JSON_TURNS = "battles", "ballots", "json_turns"
 REFERENCE = "reference"

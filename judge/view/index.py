@@ -18,7 +18,7 @@ import pandas as pd
 
 from judge.battles import ID, MODELS, labels
 from judge.errors import InputError
-from judge.turns import TEXTS
+from judge.files.turns import TEXTS
 from judge.view.spool import SearchFile, Spool
 from judge.view.unseen import visible
 
@@ -150,9 +150,9 @@ def lay_beside(ids: Sequence[str], name: str, file: str | Path) -> Predictions:
     """Reads a file of predictions and finds each battle's.
 
     Raises:
-        InputError: what cannot be read, or matched (see `judge.matching.align`).
+        InputError: what cannot be read, or matched (see `judge.comparing.matching.align`).
     """
-    from judge.matching import align
+    from judge.comparing.matching import align
     from judge.predictions import COLUMNS, read_predictions
 
     table = read_predictions(file)
@@ -172,7 +172,7 @@ def lay_beside(ids: Sequence[str], name: str, file: str | Path) -> Predictions:
 
 def _reasons(ids: Sequence[str], file: str | Path) -> dict[int, str]:
     """From the list of unjudged battles that `arena-judge score` writes beside predictions."""
-    from judge.rows import as_text, stream_rows
+    from judge.files.rows import as_text, stream_rows
 
     beside = Path(f"{file}.unjudged.csv")
     if not beside.is_file():

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from judge.atomic import written_whole
 from judge.errors import InputError
-from judge.labelling import PROBABILITIES
-from judge.rows import as_text, quoted, stream_rows
+from judge.files.atomic import written_whole
+from judge.files.labelling import PROBABILITIES
+from judge.files.rows import as_text, quoted, stream_rows
 
 ENDING = ".csv"
 COLUMNS = ("id", *PROBABILITIES)

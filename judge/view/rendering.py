@@ -76,7 +76,7 @@ def whole(text: str, end: int) -> int:
     line = text.rfind("\n", end - min(end, 1000), end)
     if line > 0:
         return line + 1
-    from judge.graphemes import before_cluster
+    from judge.context.graphemes import before_cluster
 
     return before_cluster(text, end) or end
 

@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 
 from judge.battles import iter_battles, read_battles
-from judge.leaks import find_leaks, seen_of
-from judge.marks import battle_marks, joined
-from judge.near import Kind
+from judge.comparing.leaks import find_leaks, seen_of
+from judge.comparing.marks import battle_marks, joined
+from judge.comparing.near import Kind
 from judge.parallel import ordered_map
 
 TEXTS = ["prompt", "response_a", "response_b"]

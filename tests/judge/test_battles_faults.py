@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from judge import rows
 from judge.battles import read_battles
 from judge.errors import InputError
+from judge.files import rows
 
 HEADER = "id,prompt,response_a,response_b"
 GOOD = f"{HEADER}\n1,q,a,b\n2,q,a,b\n"

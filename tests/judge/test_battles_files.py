@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judge import rows
 from judge.battles import iter_battles, read_battles
 from judge.errors import InputError
+from judge.files import rows
 
 HEADER = "id,prompt,response_a,response_b"
 GOOD = f"{HEADER}\n1,q,a,b\n2,q,a,b\n"

@@ -12,7 +12,7 @@ import pytest
 
 from judge.battles import labels, read_battles, swap
 from judge.errors import InputError
-from judge.labelling import VOTES
+from judge.files.labelling import VOTES
 
 A, B, TIE, NONE = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [np.nan] * 3
 

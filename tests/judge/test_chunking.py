@@ -10,13 +10,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from judge.alignment import aligned
 from judge.chunking import fit_context
+from judge.context.alignment import aligned
+from judge.context.fitted import Cut, Fitted
+from judge.context.policies import LEAST, POLICIES, Chunks, HeadTail, load_policy
+from judge.context.shortening import shares, shorten
 from judge.encoding import BattleText, EstimatingCounter, TokenCounter, TokenizerCounter
 from judge.errors import ArenaJudgeError
-from judge.fitted import Cut, Fitted
-from judge.policies import LEAST, POLICIES, Chunks, HeadTail, load_policy
-from judge.shortening import shares, shorten
 
 tokenizers = pytest.importorskip("tokenizers")
 pytest.importorskip("langchain_text_splitters")

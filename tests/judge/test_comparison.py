@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from judge.agreement import cohen_kappa, confusion, krippendorff_alpha, macro_f1
+from judge.comparing.agreement import cohen_kappa, confusion, krippendorff_alpha, macro_f1
+from judge.comparing.differences import holm
+from judge.comparing.reliability import reliability
+from judge.comparing.scores import Effort
 from judge.comparison import NOTHING, PRIOR, Comparison, JudgeScore, Known, compare
 from judge.consistency import Consistency
-from judge.differences import holm
 from judge.errors import ArenaJudgeError
 from judge.metrics import (
     accuracy,
@@ -29,8 +31,6 @@ from judge.metrics import (
     log_loss,
     ranked_probability,
 )
-from judge.reliability import reliability
-from judge.scores import Effort
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from click.testing import Result
 
 from judge.blending import METHODS, OPTIONS
 from judge.cli import blend as command
+from judge.comparing.leaks import read_seen
 from judge.judges import load_judge
 from judge.judges.blended import BlendedJudge
-from judge.leaks import read_seen
 
 Run = Callable[..., Result]
 Make = Callable[..., str]

@@ -16,9 +16,9 @@ from click.testing import Result
 from judge.ballots import ballot_table
 from judge.calibration import METHODS
 from judge.cli.calibrate import METHODS as OFFERED
+from judge.comparing.leaks import read_seen
 from judge.judges import load_judge
 from judge.judges.calibrated import CalibratedJudge
-from judge.leaks import read_seen
 
 Run = Callable[..., Result]
 Make = Callable[..., str]
@@ -207,7 +207,7 @@ def test_a_folder_appears_whole_or_not_at_all(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("judge.leaks.write_seen", full)
+    monkeypatch.setattr("judge.comparing.leaks.write_seen", full)
     result = run("calibrate", "battles.csv", "--judge", judge, "-o", "mine")
     assert (result.exit_code, "No space left" in result.stderr) == (2, True)
     assert not Path("mine").exists()

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import Result
 
-from judge.leaks import seen_of, write_seen
+from judge.comparing.leaks import seen_of, write_seen
 
 Run = Callable[..., Result]
 Make = Callable[..., str]

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from click.testing import Result
 
+from judge.comparing.covering import covered, sets_of_file
 from judge.conformal import fit_conformity
-from judge.covering import covered, sets_of_file
 
 Run = Callable[..., Result]
 Make = Callable[..., str]

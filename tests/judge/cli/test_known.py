@@ -11,6 +11,7 @@ import pytest
 from judge.ballots import ballot_table
 from judge.cli.entrants import Entrant
 from judge.cli.known import known_of
+from judge.comparing.scores import Effort
 from judge.engines.base import Engine, Reply, Request
 from judge.judges.asking import Asking
 from judge.judges.base import Judge, Judgments
@@ -18,7 +19,6 @@ from judge.judges.prompted import PromptedJudge
 from judge.judges.recorded import RecordedJudge
 from judge.labelled import Labelled
 from judge.prompt_files import load_prompt
-from judge.scores import Effort
 
 IDS = ["1", "2", "3", "4"]
 

@@ -69,7 +69,10 @@ def test_the_package_runs_as_a_module() -> None:
         (["score"], "Missing argument 'BATTLES'; see arena-judge score --help"),
         (["score", "b.csv", "--workers", "0"], "'--workers'"),
         (["score", "b.csv", "-o", "-", "--json"], "--json and -o - both want standard output"),
-        (["score", "b.csv", "--ballots", "b.txt"], "--ballots takes a file named .csv, .jsonl or .parquet"),
+        (
+            ["score", "b.csv", "--ballots", "b.txt"],
+            "--ballots takes a file named .csv, .jsonl or .parquet",
+        ),
         (["compare", "b.csv"], "Missing argument"),
         (["compare", "b.csv", "p.csv", "--rounds", "3"], "'--rounds'"),
     ],

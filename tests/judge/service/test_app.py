@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from judge import __version__, load_judge
+from judge.files.turns import TEXTS
 from judge.service.requests import EXTRA
 from judge.service.schemas import Health, ManyBattles, OneBattle, Problem, Reply
-from judge.turns import TEXTS
 
 Battle = Callable[..., dict[str, Any]]
 Talk = Callable[..., Any]

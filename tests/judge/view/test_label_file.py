@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judge.errors import InputError
-from judge.labelling import read_labels
-from judge.rows import stream_rows
+from judge.files.labelling import read_labels
+from judge.files.rows import stream_rows
 from judge.view.label_file import LabelFile, OwnLabel
 
 IDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)

@@ -1,0 +1,1 @@
+"""What a comparison of judges is made of: measures, intervals, slices, leaks, words."""

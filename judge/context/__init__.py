@@ -1,0 +1,1 @@
+"""Making a conversation fit a context: what to keep, and what to say is missing."""

@@ -1,0 +1,47 @@
+"""Folders that appear whole or not at all, as files do in `judge.files.atomic`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from judge.errors import InputError
+from judge.files.atomic import explained
+from judge.files.drafts import draft_of, mend_replaced, replaced
+
+MARK = "judge.yaml"
+
+
+def folder_target(name: str, *, force: bool = False) -> Path:
+    """Where a judge folder may be written: where nothing is, an empty folder, or an earlier judge;
+    another folder only under `force`, and a file never. Folders above it are made when it is.
+
+    Raises:
+        InputError: the path is no place for a judge.
+    """
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        raise InputError("is a file", file=name, mend="name a folder")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"cannot be written, {above} is a file", file=name, mend="name a folder")
+    if path.is_dir() and any(path.iterdir()) and not (path / MARK).is_file() and not force:
+        mend = "choose another folder, or add --force"
+        raise InputError("is there already and is no judge", file=name, mend=mend)
+    return path
+
+
+@contextmanager
+def written_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of `path` when the block ends well and goes
+    when it does not."""
+    target = path.resolve()
+    with ExitStack() as stack:
+        with explained(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            mend_replaced(target)
+            draft, _ = stack.enter_context(draft_of(target, Path.mkdir))
+        yield draft
+        with explained(path):
+            replaced(draft, target)
