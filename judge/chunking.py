@@ -5,8 +5,8 @@
 
 What fits is left alone. What does not goes through a policy (see `judge.context.policies`), which
 keeps the budget to the token and gives A and B the same treatment: the swapped battle gives the
-swapped result. Whatever was left out is counted in `Fitted.cut`, and where text is missing the judge
-reads how much, so that it does not blame a response for ending in the middle.
+swapped result. Whatever was left out is counted in `Fitted.cut`, and where text is missing the
+judge reads how much, so that it does not blame a response for ending in the middle.
 
 A conversation is a sequence of rounds: a turn of the prompt and what each side answered to it.
 """

@@ -2,9 +2,9 @@
 
 Two battles are *near* when half of the prompts' sketches agree and seven twelfths of those of each
 response, whichever way round they stand (see `judge.comparing.marks`). Only those are compared that
-agree in a value of the prompt and in three values side by side of a response: locality-sensitive hashing
-(Leskovec, Rajaraman and Ullman 2020, chapter 3), by a sort and two searches for each pair of such
-places.
+agree in a value of the prompt and in three values side by side of a response: locality-sensitive
+hashing (Leskovec, Rajaraman and Ullman 2020, chapter 3), by a sort and two searches for each pair
+of such places.
 """
 
 from __future__ import annotations
