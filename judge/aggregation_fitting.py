@@ -6,11 +6,10 @@ votes and disagreement (and the covariates' tie strength). Its weights minimise 
     penalty / 2 * (temperature**2 + 10 * spread of the criteria's weights**2 + both**2 + ...)
 
 and the covariates' penalised likewise, with the criteria's weights, `both` and `split` held at 0
-or above: a convex problem with fewer than
-twenty numbers, solved by Newton steps on those that are not held at 0 (D. Bertsekas 1982,
-"Projected Newton methods", SIAM J. Control 20). An infinite penalty leaves the tie's constant
-alone, which is the class prior that knows no sides. A tenth of a vote for each outcome of a battle
-without evidence is added to the data, so that ties that never occurred are rare and not impossible.
+or above: a convex problem with fewer than twenty numbers, which `judge.loglinear` solves by Newton
+steps. An infinite penalty leaves the tie's constant alone, which is the class prior that knows no
+sides. A tenth of a vote for each outcome of a battle without evidence is added to the data, so that
+ties that never occurred are rare and not impossible.
 
 The penalty is chosen by cross-validation in which battles about one prompt stay together: the
 largest whose loss is within half a standard error, over prompts, of the least. So a judge that
@@ -38,9 +37,9 @@ from judge.aggregation import (
     pool,
 )
 from judge.ballots import CRITERIA
-from judge.davidson import gradient, probabilities
 from judge.errors import ArenaJudgeError
 from judge.folds import grouped_folds
+from judge.loglinear import Pull, fit_weights
 from judge.metrics import log_loss_rows
 
 Ints = npt.NDArray[np.int64]
@@ -49,10 +48,8 @@ PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, np.inf)
 ABSTAIN = (1.0, 0.5, 0.0)
 SMOOTHING = 0.001
 _EQUAL = 10.0
-_ROUNDS = 100
 _CAUTION = 0.5  # standard errors
 _RARE = 0.1  # votes
-_CLOSE = 1e-7  # nats, of all battles together, that a step may still promise
 
 
 @dataclass(frozen=True)
@@ -268,55 +265,19 @@ def _solve(strength: Floats, tie: Floats, labels: Floats, penalty: float) -> Flo
     of t, are not below 0; the first of t, the constant, is not penalised."""
     wide = strength.shape[1]
     count = wide + tie.shape[1]
-    held = np.zeros(count, dtype=np.bool_)
+    low = np.full(count, -np.inf)
     curve = np.zeros((count, count))
     if wide:
         k = len(CRITERIA)
-        held[:k] = held[wide + 1 : wide + 3] = True
+        low[:k] = low[wide + 1 : wide + 3] = 0.0
         curve += penalty * np.eye(count)
         curve[wide, wide] = 0.0
         alike = penalty * (1.0 + _EQUAL * (np.eye(k) - 1.0 / k))
         for start in range(0, wide, k):  # the criteria, then the covariates' strengths
             curve[start : start + k, start : start + k] = alike
-
-    def loss(weights: Floats) -> tuple[float, Floats]:
-        d, t = strength @ weights[:wide], tie @ weights[wide:]
-        value, by_d, by_t = gradient(d, t, labels)
-        slope = np.concatenate([strength.T @ by_d, tie.T @ by_t]) + curve @ weights
-        return float(value.sum() + 0.5 * weights @ curve @ weights), slope
-
-    weights = np.zeros(count)
-    value, slope = loss(weights)
-    for _ in range(_ROUNDS):
-        free = ~(held & (weights <= 0) & (slope > 0))
-        proba = probabilities(strength @ weights[:wide], tie @ weights[wide:])
-        bend = (_curvature(strength, tie, proba) + curve)[np.ix_(free, free)]
-        step = np.zeros(count)
-        step[free] = -np.linalg.lstsq(bend, slope[free], rcond=None)[0]
-        if -slope @ step <= _CLOSE:
-            break
-        for size in 0.5 ** np.arange(40):
-            tried = weights + size * step
-            tried[held] = np.maximum(tried[held], 0.0)
-            found = loss(tried)
-            if found[0] < value:
-                break
-        else:
-            break  # nothing lower can be told from rounding
-        weights, (value, slope) = tried, found
-    return weights
-
-
-def _curvature(strength: Floats, tie: Floats, proba: Floats) -> Floats:
-    """Second derivatives of the log loss by the weights; labels do not matter to them."""
-    gap = (proba[:, 0] - proba[:, 1]) / 2.0
-    by_dd = (proba[:, 0] + proba[:, 1]) / 4.0 - gap**2
-    by_dt = -gap * proba[:, 2]
-    by_tt = proba[:, 2] * (1.0 - proba[:, 2])
-    cross = strength.T @ (tie * by_dt[:, None])
-    return np.block(
-        [
-            [strength.T @ (strength * by_dd[:, None]), cross],
-            [cross.T, tie.T @ (tie * by_tt[:, None])],
-        ]
+    return fit_weights(
+        np.hstack([strength, np.zeros_like(tie)]),
+        np.hstack([np.zeros_like(strength), tie]),
+        labels,
+        Pull(np.zeros(count), curve, low, np.full(count, np.inf)),
     )

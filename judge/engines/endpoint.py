@@ -19,7 +19,8 @@ from queue import Empty
 from typing import Any, TypeVar
 
 from judge.engines.base import Engine, Estimate, Reply, Request, Usage
-from judge.engines.dispatch import Dispatcher, Job, Run
+from judge.engines.dispatch import Dispatcher
+from judge.engines.jobs import Job, Run
 from judge.engines.keeping import Keeper
 from judge.engines.ledger import Ledger
 from judge.engines.pricing import Counter, Price, load_prices, prompt_tokens

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from judge.engines.base import Reply
-from judge.engines.dispatch import Job, Run
+from judge.engines.jobs import Job, Run
 from judge.engines.ledger import Ledger
 
 Answered = Sequence[tuple[Job, Reply]]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from judge.engines.base import Message, Parameters, Reply, Request
-from judge.engines.dispatch import Job, Run
+from judge.engines.jobs import Job, Run
 from judge.engines.keeping import Keeper
 from judge.engines.ledger import Ledger
 
