@@ -236,8 +236,8 @@ def _entrant(given: Given, labelled: str, asking: Asking, seed: int) -> Iterator
     if given.ballots is None:
         with entrants([given.spec], labelled, asking, seed=seed) as field:
             one = field[0]
-            if (one.judge is None) != (given.predictions is not None):
-                other = "--judge" if one.judge is not None else "--predictions"
+            if one.votes or (one.judge is None) != (given.predictions is not None):
+                other = "--judge" if one.lasts else "--ballots" if one.votes else "--predictions"
                 raise click.UsageError(f"{clean(one.spec)} is for {other}")
             yield one
         return

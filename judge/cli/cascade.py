@@ -150,10 +150,10 @@ def _target(output: str, force: bool) -> Path:
 
 
 def _only_judges(field: list[Entrant]) -> None:
-    other = next((one for one in field if one.judge is None), None)
+    other = next((one for one in field if not one.lasts), None)
     if other is not None:
         raise InputError(
-            "is a file of predictions, and a cascade is made of judges",
+            "is a file of predictions or votes, and a cascade is made of judges",
             file=other.spec,
             mend="leave -o out, or name a judge",
         )

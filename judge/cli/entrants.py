@@ -1,4 +1,4 @@
-"""`[NAME=]X` on the command line, where X is a judge, or a file of what one predicted."""
+"""`[NAME=]X` on the command line, where X is a judge, or a file of what one predicted or voted."""
 
 from __future__ import annotations
 
@@ -37,12 +37,20 @@ class Entrant:
         name: how it is called in tables.
         spec: what the user named, without the name that was given to it.
         judge, predictions: one of them is None.
+        votes: whether it is a file of votes, which the judge counts unfitted; no other judge can be
+            made of that.
     """
 
     name: str
     spec: str
     judge: Judge | None = None
     predictions: pd.DataFrame | None = None
+    votes: bool = False
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is a judge that others can be made of."""
+        return self.judge is not None and not self.votes
 
 
 @contextmanager
@@ -111,7 +119,29 @@ def _predicted(name: str, spec: str, labelled: str) -> Entrant:
     stem = Path(spec).name
     for suffix in reversed(Path(spec).suffixes):
         stem = stem.removesuffix(suffix) if suffix.lower() in _TABLE else stem
-    return Entrant(clean(name or stem), spec, None, read_predictions(spec))
+    called = clean(name or stem)
+    if _holds_votes(spec):
+        from judge.ballot_files import read_ballots
+        from judge.judges.recorded import RecordedJudge
+
+        say(f"note: {called} is votes, counted unfitted; arena-judge fit learns how to count them")
+        judge = RecordedJudge(read_ballots(spec), name=called)
+        return Entrant(called, spec, judge, votes=True)
+    return Entrant(called, spec, None, read_predictions(spec))
+
+
+def _holds_votes(spec: str) -> bool:
+    """Whether a file is a table of ballots and not of predictions."""
+    from judge.errors import ArenaJudgeError
+    from judge.files.labelling import PROBABILITIES
+    from judge.files.rows import stream_rows
+
+    try:
+        with closing(stream_rows(spec, required=outputs.BALLOTS[:3], chunk_rows=1)) as rows:
+            columns = next(rows).columns
+    except (ArenaJudgeError, StopIteration):
+        return False  # whatever is wrong with it, reading it as predictions says so
+    return not set(PROBABILITIES) <= set(columns)
 
 
 def _distinct(names: Sequence[str]) -> None:

@@ -105,12 +105,12 @@ def judges_only(target: Target | None, field: Sequence[Entrant]) -> None:
     """Sees to it that what goes into a folder is made of judges.
 
     Raises:
-        InputError: one is a file of predictions, which says nothing of other battles.
+        InputError: one is a file of predictions or votes, which says nothing of other battles.
     """
-    predicted = next((one.spec for one in field if one.judge is None), None)
+    predicted = next((one.spec for one in field if not one.lasts), None)
     if predicted is not None and target is not None and target.judge:
         raise InputError(
-            "are predictions for these battles and no judge, so no judge can be made of them",
+            "is about these battles alone and no judge, so no judge can be made of it",
             file=predicted,
             mend="name the judge, or give -o a name that ends in .csv for what is predicted here",
         )

@@ -144,7 +144,7 @@ def test_the_seed_and_nothing_else_decides(run: Run, battle_file: Make) -> None:
         ([], "Missing argument"),
         (["p1.csv", "p1.csv"], "two of them are called 'p1'"),
         (["p1.csv", "gone"], "no such judge: 'gone'"),
-        (["p1.csv", "one.judge", "-o", "mine"], "p1.csv: are predictions for these battles"),
+        (["p1.csv", "one.judge", "-o", "mine"], "p1.csv: is about these battles alone"),
         (["p1.csv", "one.judge", "-o", "p1.csv"], "is read by this very command"),
         (["one=p1.csv", "two.csv", "-o", "p1.csv"], "is read by this very command"),
         (["one.judge", "a=one.judge", "-o", "one.judge"], "is made of it"),

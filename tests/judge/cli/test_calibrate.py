@@ -224,7 +224,7 @@ def test_a_folder_appears_whole_or_not_at_all(
         (["--predictions", "battles.csv"], "battles.csv: would be compared with itself"),
         (
             ["--predictions", "p.csv", "-o", "mine"],
-            "are predictions for these battles and no judge",
+            "is about these battles alone and no judge",
         ),
         (["--predictions", "p.csv", "-o", "p.csv"], "is read by this very command"),
         (["--predictions", "p.csv", "-o", "battles.csv"], "is read by this very command"),

@@ -310,3 +310,28 @@ def test_predictions_are_called_by_their_file(
     told = json.loads(run("compare", "battles.csv", name, "--json").stdout)
     expected = {"a=b.csv": "a=b", "dots.in.name.csv.gz": "dots.in.name"}.get(name, "p")
     assert told["best"] == expected
+
+
+def test_votes_of_another_tool_are_compared_and_made_no_judge_of(
+    run: Run, length_judge: Make, battle_file: Make
+) -> None:
+    file, judge = battle_file(count=40), length_judge()
+    battles = pd.read_csv(file, dtype={"id": str})
+    told = np.where(battles["winner_model_a"] == 1, "A", "B")
+    votes = pd.DataFrame({"id": battles["id"], "judge": "oracle", "order": "ab", "vote": told})
+    votes.iloc[:-1].to_csv("votes.csv", index=False)
+    assert run("import", "votes.csv", "-o", "ballots.parquet").exit_code == 0
+    result = run("compare", file, "them=ballots.parquet", judge, "--rounds", "100", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "them is votes, counted unfitted; arena-judge fit learns how" in result.stderr
+    scores = {row["name"]: row for row in json.loads(result.stdout)["scores"]}
+    assert (scores["them"]["battles"], scores["them"]["unjudged"]) == (39, 1)
+    for refused in (
+        ("blend", file, "ballots.parquet", judge, "-o", "made"),
+        ("cascade", file, judge, "ballots.parquet", "-o", "made.yaml"),
+        ("calibrate", file, "--judge", "ballots.parquet", "-o", "made"),
+    ):
+        result = run(*refused)
+        assert result.exit_code == 2
+        assert "ballots.parquet" in result.stderr
+        assert not Path("made").exists()
