@@ -75,7 +75,7 @@ format: $(TEST)
 	$(BIN)/ruff format .
 
 weights: $(TEST)
-	$(BIN)/python scripts/train_statistical.py $(ARGS)
+	$(BIN)/python -m scripts.train_statistical $(ARGS)
 
 bench: $(BENCH)
 	$(BIN)/python -m scripts.bench.quality $(ARGS)

@@ -1,7 +1,7 @@
 """Makes the weights of the statistical judge from human-labelled battles, and says how good it is.
 
-    python scripts/train_statistical.py --data FOLDER [-o judge/judges/weights/statistical]
-    python scripts/train_statistical.py --data FOLDER --seen-only
+    python -m scripts.train_statistical --data FOLDER [-o judge/judges/weights/statistical]
+    python -m scripts.train_statistical --data FOLDER --seen-only
 
 Beside the weights lie `seen.npz`, the marks of the battles that the judge learned from, and
 `conformal.npz`, how improbable the natural sample's labels were to heads that had not seen them.
@@ -27,7 +27,6 @@ battles of one prompt kept together.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -41,9 +40,8 @@ import yaml
 
 from judge.ballots import CRITERIA
 from judge.battles import labels as labels_of
-from judge.battles import read_battles
 from judge.comparing.leaks import FILE as SEEN
-from judge.comparing.leaks import Collector, Seen, write_seen
+from judge.comparing.leaks import write_seen
 from judge.comparison import Comparison, compare
 from judge.conformal import fit_conformity
 from judge.davidson import Block, fit_linear, probabilities
@@ -62,22 +60,26 @@ from judge.judges.statistical import (
 from judge.judges.statistical_weights import Weights, write_weights
 from judge.provenance import fingerprint, sources
 from judge.trees import Forest, pack_trees
+from scripts.statistical_data import (
+    ODD,
+    POOL,
+    SAMPLE,
+    author_probabilities,
+    load,
+    seen,
+    soften,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-POOL, SAMPLE = "arena_train.parquet", "arena_dev.csv"
-# More battles with an empty response or two identical ones, from people who call ties as often.
-ODD = ("pandalm_testset.parquet", "autoj_pairwise.parquet")
 BUCKETS = 1 << 18
-SOFTENING = 0.5  # the share of a label that the models' strengths speak for
 PENALTY = {
     "lexical": 700.0,
     "linear": 30.0,
     "context": 100.0,
     "distance": 1.0,
     "odd": 0.5,
-    "author": 0.5,
 }
 FOREST = {
     "objective": "cross_entropy",
@@ -154,38 +156,6 @@ def prepare(battles: pd.DataFrame, natural: Rows | None = None) -> Table:
         grams=[part.grams for part in parts],
         signs=vstack(signs).tocsr(),
     )
-
-
-def normalised(prompt: tuple[str, ...]) -> str:
-    """A prompt without case, marks and spaces, to find the same one again."""
-    return re.sub(r"\W+", " ", " ".join(prompt).lower()).strip()
-
-
-def author_probabilities(battles: pd.DataFrame, labels: Floats) -> Floats:
-    """(N,) P(A beats B) by the Bradley-Terry strengths of the models, NaN where one is unnamed."""
-    from scipy.sparse import csr_array
-
-    anonymous = {"", "not_llama"}
-    models = battles[["model_a", "model_b"]].astype(object).fillna("")
-    names = sorted(set(models.to_numpy().ravel()) - anonymous)
-    index = {name: place for place, name in enumerate(names)}
-    named = (models.isin(names)).all(axis=1).to_numpy()
-    rows = np.flatnonzero(named)
-    ones = np.ones(len(rows))
-    shape = (len(battles), len(names))
-    a, b = ([index[m] for m in models.loc[named, c]] for c in ("model_a", "model_b"))
-    design = csr_array((ones, (rows, a)), shape=shape) - csr_array((ones, (rows, b)), shape=shape)
-    constant = Block(np.ones((len(rows), 1)), 1e-3)
-    (strength, _) = fit_linear([Block(design[rows], PENALTY["author"])], [constant], labels[rows])
-    proba = 1.0 / (1.0 + np.exp(-np.asarray(design @ strength)))
-    return np.where(named, proba, np.nan)
-
-
-def soften(labels: Floats, author: Floats) -> Floats:
-    """Labels mixed with what the authors' strengths say, where the authors are known."""
-    said = np.stack([author, 1.0 - author, np.zeros(len(author))], axis=1)
-    mixed = (1.0 - SOFTENING) * labels + SOFTENING * said
-    return np.where(np.isnan(author)[:, None], labels, mixed)
 
 
 def fit_linear_part(table: Table, scale: Floats, targets: Floats) -> tuple[Floats, Floats]:
@@ -388,39 +358,6 @@ def finish(weights: Weights, parts: Parts, table: Table) -> Weights:
     )
 
 
-def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, npt.NDArray[np.int64]]:
-    """The battles to learn strength from; those to learn the head from, the natural sample first;
-    and the latter's groups by prompt, -1 for battles that are not of the natural sample."""
-    sample, pool = read_battles(folder / SAMPLE), read_battles(folder / POOL)
-    asked = sample["prompt"].map(normalised)
-    seen = stands_in(pool["prompt"].map(normalised), asked)
-    more = [odd_ones(read_battles(folder / name)) for name in ODD]
-    head = pd.concat([sample, *more], ignore_index=True)
-    groups = np.full(len(head), -1, dtype=np.int64)
-    groups[: len(sample)] = pd.factorize(asked)[0]
-    return pool[~seen].reset_index(drop=True), head, groups
-
-
-def odd_ones(battles: pd.DataFrame) -> pd.DataFrame:
-    """The battles in which one response is empty or both are the same."""
-    empty_a, empty_b = (
-        battles[column].map(lambda turns: not "".join(turns).strip())
-        for column in ("response_a", "response_b")
-    )
-    return battles[(empty_a != empty_b) | (battles["response_a"] == battles["response_b"])]
-
-
-def stands_in(prompts: pd.Series, others: pd.Series) -> npt.NDArray[np.bool_]:
-    """(N,) whether a prompt is among others, but for a few characters: the cosine of their TF-IDF
-    weighted runs of four characters is above 0.85."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    runs = TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 4), sublinear_tf=True)
-    alike = runs.fit_transform(prompts) @ runs.transform(others).T
-    nearest = np.asarray(alike.max(axis=1).todense()).ravel()
-    return np.asarray((nearest > 0.85) | prompts.isin(set(others)).to_numpy())
-
-
 @dataclass(frozen=True)
 class Trained:
     """What was learned, and how good it is.
@@ -483,17 +420,6 @@ def card(folder: Path, seed: int, result: Comparison) -> dict[str, Any]:
             "calibration_error": round(own.calibration_error, 4),
         },
     }
-
-
-def seen(folder: Path) -> Seen:
-    """The marks of all that is learned from."""
-    pool, head, groups = load(folder)
-    collector = Collector()
-    collector.add(pool, POOL)
-    collector.add(head[groups >= 0], SAMPLE)
-    for name in ODD:
-        collector.add(odd_ones(read_battles(folder / name)), name)
-    return collector.seen()
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from judge.battles import read_battles
 from judge.comparison import compare
 from judge.judges import load_judge
 from scripts.bench.report import options, setting, table
-from scripts.train_statistical import POOL
+from scripts.statistical_data import POOL
 
 HEAD = (
     "collection", "battles", "ties", "log loss", "less the prior's", "95 %",

@@ -23,7 +23,7 @@ from judge.battles import read_battles
 from scripts.bench.peers import COLUMNS
 from scripts.bench.process import arena_judge
 from scripts.bench.report import options, setting, table
-from scripts.train_statistical import SAMPLE
+from scripts.statistical_data import SAMPLE
 
 KINDS = ("csv", "parquet")
 _BLOCK = 10_000

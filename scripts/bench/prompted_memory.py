@@ -29,7 +29,7 @@ from scripts.bench import endpoint
 from scripts.bench.memory import blocks, write
 from scripts.bench.process import arena_judge
 from scripts.bench.report import options, setting, table
-from scripts.train_statistical import SAMPLE
+from scripts.statistical_data import SAMPLE
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = 10_000

@@ -27,7 +27,8 @@ from judge.judges import load_judge
 from judge.metrics import CLASSES, log_loss, log_loss_rows
 from scripts.bench.peers import WITH_ALL, Evidence, Split, all_peers, evidence
 from scripts.bench.report import options, setting, table
-from scripts.train_statistical import FOLDS, SAMPLE, grouped_folds, load, measure
+from scripts.statistical_data import SAMPLE, load
+from scripts.train_statistical import FOLDS, grouped_folds, measure
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

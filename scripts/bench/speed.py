@@ -31,7 +31,7 @@ from judge.parallel import ordered_map
 from scripts.bench.peers import TREE_TERMS, texts, train_boosted, vectorizer
 from scripts.bench.process import arena_judge
 from scripts.bench.report import options, setting, table
-from scripts.train_statistical import POOL
+from scripts.statistical_data import POOL
 
 if TYPE_CHECKING:
     import lightgbm
