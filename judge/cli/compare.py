@@ -6,12 +6,22 @@ labels, a hash of the prompt and the probabilities, so the text may be larger th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from judge.cli import coverage, options, outputs
 from judge.cli.console import say
 from judge.cli.prompted_options import Asking, prompted_options
 from judge.cli.scrutiny import Scrutiny, length_difference, scrutiny_options
+
+if TYPE_CHECKING:
+    from judge.cli.entrants import Entrant
+    from judge.cli.scrutiny import Findings, Measured
+    from judge.comparing.covering import Covered
+    from judge.comparing.scores import Comparison
 
 
 @click.command()
@@ -64,25 +74,18 @@ def compare(
       arena-judge compare battles.csv judges/* --slices all --coverage 0.9 --report report.html
       arena-judge compare battles.csv statistical --labels mine.csv --labels-only
     """
-    from judge.cli import scrutiny_text
     from judge.cli.comparison_report import draw
-    from judge.cli.comparison_table import as_json as to_json
-    from judge.cli.comparison_table import lines
     from judge.cli.entrants import entrants, read_with
     from judge.cli.known import known_of
     from judge.comparison import PRIOR
     from judge.comparison import compare as compare_judges
-    from judge.files.atomic import written_whole
-    from judge.provenance import flattering, learned_from
 
     inputs = [labelled, *(name.rpartition("=")[2] for name in named), *named, *scrutiny.read]
-    target = None
+    target = page = None
     if output is not None:
         target = outputs.target(output, outputs.COMPARISON, inputs=inputs, force=force)
-    page = None
     if report_file is not None:
         page = outputs.report_target(report_file, inputs=inputs, force=force)
-    replaced = target is not None and target.is_file()
     others = [path for path in (target, page) if path is not None]
     lists = scrutiny.targets(inputs, force, others=others)
     with entrants(named, labelled, asking, seed=seed, taken=[PRIOR]) as field:
@@ -114,27 +117,55 @@ def compare(
         seed=seed,
     )
     more = scrutiny.measure(found, result, rounds=rounds, seed=seed)
-    by = [] if more.slices is None else [part.by for part in more.slices.slices]
-    sets = coverage.measured(
-        field, battles, coverage_share, list(dict.fromkeys(by)), scrutiny.slice_least
-    )
-    if target is not None:
-        with written_whole(target) as file:
-            file.write(result.to_frame().to_csv(index=False, lineterminator="\n").encode())
+    sets = coverage.measured(field, battles, coverage_share, more.slices)
     scrutiny.write(lists, found)
+    _show(result, scrutiny, found, more, sets, coverage_share, as_json=as_json)
+    _say_flattered(field, found, labelled)
+    if page is not None:
+        draw(page, result, found, more, scrutiny, labelled, sets, coverage_share)
+    if target is not None:
+        _write(target, result)
+
+
+def _show(
+    result: Comparison,
+    scrutiny: Scrutiny,
+    found: Findings,
+    more: Measured,
+    sets: Sequence[Covered],
+    share: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    """The tables and what is to be said of them, or all of it as JSON."""
+    from judge.cli import scrutiny_text
+    from judge.cli.comparison_table import as_json as to_json
+    from judge.cli.comparison_table import lines
+
     if as_json:
         beside = scrutiny_text.as_dict(scrutiny, found, more) | {"coverage": coverage.as_list(sets)}
         click.echo(to_json(result, beside))
     else:
-        below = [*coverage.lines(sets, coverage_share), *scrutiny_text.lines(scrutiny, found, more)]
+        below = [*coverage.lines(sets, share), *scrutiny_text.lines(scrutiny, found, more)]
         click.echo("\n".join([*lines(result), *below]))
+
+
+def _say_flattered(field: Sequence[Entrant], found: Findings, labelled: str) -> None:
+    """Names judges that learned from the very file, where no battle has said so already."""
+    from judge.provenance import flattering, learned_from
+
     told = {one.judge for one in found.leaks if one.exact or one.near}
     for one in field:
         if one.judge is None or one.name in told:
             continue
         if learned_from(one.judge.sources, labelled):
             say(f"note: {flattering(one.name, labelled)}")
-    if page is not None:
-        draw(page, result, found, more, scrutiny, labelled, sets, coverage_share)
-    if target is not None:
-        say(f"{target}: {'replaced' if replaced else 'written'}")
+
+
+def _write(target: Path, result: Comparison) -> None:
+    from judge.files.atomic import written_whole
+
+    replaced = target.is_file()
+    with written_whole(target) as file:
+        file.write(result.to_frame().to_csv(index=False, lineterminator="\n").encode())
+    say(f"{target}: {'replaced' if replaced else 'written'}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from judge.cli.entrants import Entrant
     from judge.comparing.covering import Covered
+    from judge.comparing.slices import Slices
     from judge.labelled import Labelled
 
 HEADER = (
@@ -41,8 +42,7 @@ def measured(
     field: Sequence[Entrant],
     battles: Labelled,
     share: float | None,
-    by: Sequence[str],
-    least: int,
+    slices: Slices | None,
 ) -> list[Covered]:
     """What `--coverage` found; nothing where it was not said.
 
@@ -64,6 +64,8 @@ def measured(
             say(f"note: {clean(one.name)} has no sets of outcomes to measure")
         else:
             sets[one.name] = found
+    by = [] if slices is None else list(dict.fromkeys(part.by for part in slices.slices))
+    least = 0 if slices is None else slices.least
     return covered(battles.labels, battles.proba, sets, battles.prompts, battles.facts, by, least)
 
 
