@@ -19,18 +19,18 @@ from judge.errors import ArenaJudgeError
 
 COMMANDS = {
     "score": ("judge.cli.score:score", "Judge battles: probabilities that A, B or neither wins."),
-    "compare": ("judge.cli.compare:compare", "Compare judges and prediction files on labels."),
+    "compare": ("judge.cli.compare:compare", "Compare judges, predictions and votes on labels."),
     "fit": ("judge.cli.fit:fit", "Learn from labels how to count a judge's votes."),
     "calibrate": (
         "judge.cli.calibrate:calibrate",
         "Mend probabilities that are too sure or not sure enough.",
     ),
     "blend": ("judge.cli.blend:blend", "Learn how several judges make a better one."),
+    "cascade": ("judge.cli.cascade:cascade", "Find when a cheap judge may answer alone."),
     "leaderboard": ("judge.cli.leaderboard:leaderboard", "Rate the models that met in battles."),
     "import": ("judge.cli.import_judgments:import_judgments", "Read other tools' judgments."),
+    "export": ("judge.cli.export:export", "Convert ballots; write out a ledger."),
     "serve": ("judge.cli.serve:serve", "Judge battles over HTTP."),
-    "cascade": ("judge.cli.cascade:cascade", "Find when a cheap judge may answer alone."),
-    "export": ("judge.cli.export:export", "Convert and filter ballots."),
     "view": ("judge.cli.view:view", "Browse battles in a web browser, and label them."),
 }
 INTERRUPTED = 130
