@@ -128,7 +128,12 @@ class AggregatedJudge(_Counting):
         return cls(inner, aggregator, recipe.name(f"{inner.name}, fitted"))
 
     def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:
-        """Probabilities from the ballots that the other judge fills in."""
+        """Probabilities from the ballots that the other judge fills in. Ids may repeat, as long as
+        that judge reads the battles and does not look them up."""
+        ids = battles["id"].tolist()
+        renamed = len(set(ids)) < len(ids) and not isinstance(self.inner, RecordedJudge)
+        if renamed:
+            battles = battles.assign(id=[str(place) for place in range(len(ids))])
         said = self.inner.judge(battles, ballots=True)
         if said.ballots is None:
             raise InputError(f"{self.inner.name} fills in no ballots, so none can be counted")
@@ -137,4 +142,7 @@ class AggregatedJudge(_Counting):
         reasons = {
             place: said.reasons.get(place, "no ballot of it can be read") for place in missing
         }
-        return Judgments(proba, reasons, said.ballots if ballots else None)
+        table = said.ballots if ballots else None
+        if table is not None and renamed:
+            table = table.assign(id=[ids[int(name)] for name in table["id"]])
+        return Judgments(proba, reasons, table)

@@ -195,3 +195,19 @@ def test_a_damaged_folder_is_one_line(run: Run, battle_file: Make, text: str, sa
     assert result.exit_code == 2
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_battles_of_one_id_are_told_apart(run: Run, battle_file: Make) -> None:
+    labelled = battle_file(count=40)
+    options = ("--judge", "statistical", "--folds", "2", "-o", "mine")
+    assert run("fit", labelled, *options).exit_code == 0
+    battle_file("apart.csv", count=6)
+    battle_file("alike.csv", count=6, ids=["x", "x", "y", "x", "y", "z"])
+    for name in ("apart", "alike"):
+        arguments = ("--judge", "mine", "-o", f"{name}-p.csv", "--ballots", f"{name}-v.csv")
+        result = run("score", f"{name}.csv", *arguments)
+        assert result.exit_code == 0, result.stderr
+    apart, alike = pd.read_csv("apart-p.csv"), pd.read_csv("alike-p.csv")
+    pd.testing.assert_frame_equal(apart[COLUMNS], alike[COLUMNS])
+    assert alike["id"].tolist() == ["x", "x", "y", "x", "y", "z"]
+    assert pd.read_csv("alike-v.csv")["id"].tolist() == ["x", "x", "y", "x", "y", "z"]
