@@ -60,7 +60,7 @@ def compare(
     """Measures judges on the same battles and compares them pairwise.
 
     The class prior is fitted on these very labels: the best constant there is for them, so a judge
-    that beats it has learnt something, and one that does not may still beat an honest constant.
+    that beats it has learned something, and one that does not may still beat an honest constant.
 
     Differences to the class prior are tested together, one a judge, and differences between judges
     together, one a pair: which judge is best was seen in the same data, so those against the best

@@ -63,7 +63,7 @@ def compare(
 
     Intervals are 95 % bootstrap intervals that resample prompts; differences are paired, battle by
     battle, and negative where a judge is better; p-values are Holm's. The class prior comes first:
-    what beats it has learnt something. Battles that a judge learned from are found and named.
+    what beats it has learned something. Battles that a judge learned from are found and named.
     docs/compare.md explains every column.
 
     \b

@@ -139,7 +139,7 @@ def serve(
     \b
     Example:
       arena-judge serve --port 8000
-      arena-judge serve --judge fitted.judge --host 0.0.0.0 --bearer-env ARENA_JUDGE_KEY
+      arena-judge serve --judge judges/mine --host 0.0.0.0 --bearer-env ARENA_JUDGE_KEY
       arena-judge serve --judge endpoint:phi --base-url http://127.0.0.1:9000/v1
     """
     if asking.dry_run:

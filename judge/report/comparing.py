@@ -91,7 +91,7 @@ def _losses(result: Comparison, ceiling: Ceiling | None) -> Section:
     charts = [
         forest(
             "Log loss",
-            "Less is better; what is left of the class prior has learnt something.",
+            "Less is better; what is left of the class prior has learned something.",
             rows,
             "log loss, nats a battle",
             reference=(prior, "class prior"),

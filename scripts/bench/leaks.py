@@ -1,6 +1,6 @@
 """How long leaks take to find: 57,000 battles among 57,000 others, and the memory that takes.
 
-    python scripts/bench/leaks.py [--battles 57000] [--data FOLDER]
+    python -m scripts.bench.leaks [--battles 57000] [--data FOLDER]
 
 The battles are those of `arena_train.parquet` over and over, each copy with words of its own put
 in, so that none is another's near-duplicate; of those looked for, half are in the file that was
