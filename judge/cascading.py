@@ -26,6 +26,10 @@ STEPS = 20
 ALL = 1.0 + 1e-9
 """A threshold that no probability reaches: every battle goes to the dear judge."""
 
+ROUNDING = 1e-12
+"""A probability that falls short of a threshold by no more has reached it: thresholds are taken
+from probabilities that were seen, and with the responses exchanged rounding may differ."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -61,6 +65,7 @@ class Curve:
         honest: log loss and share sent on of the threshold chosen without the battles it is
             measured on; NaN with fewer than three prompts.
         battles, prompts: labelled and judged by both.
+        left_out: labelled, but unjudged by one of them.
     """
 
     steps: tuple[Step, ...]
@@ -69,6 +74,7 @@ class Curve:
     honest: tuple[float, float]
     battles: int
     prompts: int
+    left_out: int = 0
 
     @property
     def best(self) -> Step:
@@ -114,7 +120,7 @@ def cascade_curve(
     top = cheap[kept].max(axis=1)
     loss = np.stack([log_loss_rows(labels[kept], each[kept]) for each in (cheap, dear)])
     limits = _limits(top)
-    sent = top < limits[:, None]
+    sent = top < limits[:, None] - ROUNDING
     losses = np.where(sent, loss[1], loss[0])
     expense = costs[0] + sent.mean(axis=1) * costs[1]
     steps = _steps(limits, sent, losses, loss[1], expense, codes, rounds, seed)
@@ -125,6 +131,7 @@ def cascade_curve(
         honest=_honest(losses, sent, expense, codes, within, folds, seed),
         battles=len(kept),
         prompts=int(codes.max()) + 1,
+        left_out=int((~np.isnan(labels).any(axis=1)).sum()) - len(kept),
     )
 
 

@@ -74,11 +74,11 @@ def lines_of(result: Study) -> list[str]:
 
 
 def _row(title: str, key: str, part: Part) -> list[str]:
+    from judge.choosing import Gap
+
     f = part.figures(key)
     gap = part.gap
-    better = f"{-gap.value:+.4f} [{-gap.high:+.4f}, {-gap.low:+.4f}]"
-    if gap.value == gap.error == 0.0:
-        better = "-"
+    better = shown(Gap(-gap.value, gap.error, gap.prompts))
     return [
         title,
         f"{len(part.labels):,}",

@@ -12,6 +12,7 @@ import click
 
 from judge.cli import options, outputs
 from judge.cli.console import clean, count, say, table
+from judge.cli.learning import finite
 from judge.cli.prompted_options import Asking, prompted_options
 from judge.errors import InputError
 
@@ -96,6 +97,7 @@ def cascade(
         field = stack.enter_context(entrants([cheap, dear], labelled, asking, seed=seed))
         if target is not None:
             _only_judges(field)
+            _not_its_own(target, field)
         if asking.dry_run:
             for one in field:
                 if one.judge is not None:
@@ -114,7 +116,7 @@ def cascade(
         seed=seed,
     )
     if as_json:
-        click.echo(json.dumps(_plain(curve)))
+        click.echo(json.dumps(finite(_plain(curve)), allow_nan=False))
     else:
         for line in [*table(HEADER, _rows(curve)), "", *_words(curve, field)]:
             click.echo(line)
@@ -159,17 +161,30 @@ def _only_judges(field: list[Entrant]) -> None:
         )
 
 
+def _not_its_own(target: Path, field: list[Entrant]) -> None:
+    from judge.judges.recipes import recipes_of
+
+    for one in field:
+        if target.resolve() in recipes_of(one.spec):
+            raise InputError(f"{one.name} is made of it", file=target, mend="choose another file")
+
+
 def _rows(curve: Curve) -> list[list[str]]:
     return [
         [
             _sure(step) + (" *" if place == curve.chosen else "  "),
             f"{step.sent:.0%}",
-            f"{step.log_loss:.4f} [{step.low:.4f}, {step.high:.4f}]",
-            f"{step.gap:+.4f} [{step.gap_low:+.4f}, {step.gap_high:+.4f}]",
+            f"{step.log_loss:.4f} {_interval(step.low, step.high, '.4f')}",
+            f"{step.gap:+.4f} {_interval(step.gap_low, step.gap_high, '+.4f')}",
             f"{step.cost:.4g}",
         ]
         for place, step in enumerate(curve.steps)
     ]
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    """Its ends; one prompt alone has none."""
+    return "[-]" if low != low or high != high else f"[{low:{form}}, {high:{form}}]"
 
 
 def _sure(step: Step) -> str:
@@ -185,6 +200,10 @@ def _words(curve: Curve, field: list[Entrant]) -> list[str]:
         f"* the cheapest within {curve.within:g} nats of the least log loss: {dear} is asked about "
         f"{best.sent:.0%} of the battles.",
     ]
+    if curve.left_out:
+        words.append(
+            f"{count(curve.left_out, 'labelled battle')} unjudged by one of them, left out."
+        )
     loss, sent = curve.honest
     if loss == loss:
         words.append(
@@ -195,13 +214,7 @@ def _words(curve: Curve, field: list[Entrant]) -> list[str]:
 
 def _plain(curve: Curve) -> dict[str, object]:
     found = asdict(curve)
-    found["honest"] = dict(
-        zip(
-            ("log_loss", "sent"),
-            (None if value != value else value for value in curve.honest),
-            strict=True,
-        )
-    )
+    found["honest"] = dict(zip(("log_loss", "sent"), curve.honest, strict=True))
     return found
 
 

@@ -123,7 +123,8 @@ def fit(
 
     if asking.said and not specs:
         raise click.UsageError("how a model is asked says nothing where the ballots are at hand")
-    target = folder_target(output, force=force)
+    inputs = [labelled, *specs, *([] if recorded is None else [recorded])]
+    target = folder_target(output, inputs=inputs, force=force)
     with asking.judge(specs, seed) if specs else nullcontext() as judge:
         if judge is not None and asking.dry_run:
             asking.tell_estimate(judge, labelled, chunk_rows, as_json=as_json)

@@ -73,7 +73,7 @@ def target_of(output: str | None, inputs: Sequence[str], *, force: bool) -> Targ
         return Target(path, judge=False, replaced=path.is_file())
     from judge.files.folders import folder_target
 
-    path = folder_target(output, force=force)
+    path = folder_target(output, inputs=inputs, force=force)
     return Target(path, judge=True, replaced=path.is_dir() and any(path.iterdir()))
 
 
@@ -85,20 +85,16 @@ def not_its_own(target: Target | None, field: Sequence[Entrant]) -> None:
     """
     if target is None or not target.judge:
         return
+
+    from judge.judges.recipes import recipes_of
+
     for one in field:
         if one.judge is not None and any(
-            outputs.is_same_file(target.path, folder) for folder in _folders(one.judge)
+            file.is_relative_to(target.path.resolve()) for file in recipes_of(one.spec)
         ):
             raise InputError(
                 f"{clean(one.name)} is made of it", file=target.path, mend="choose another folder"
             )
-
-
-def _folders(judge: Judge) -> Iterator[Path]:
-    if judge.folder is not None:
-        yield judge.folder
-    for member in judge.members:
-        yield from _folders(member)
 
 
 def judges_only(target: Target | None, field: Sequence[Entrant]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,16 +13,33 @@ from judge.files.drafts import draft_of, mend_replaced, replaced
 MARK = "judge.yaml"
 
 
-def folder_target(name: str, *, force: bool = False) -> Path:
+def folder_target(name: str, *, inputs: Iterable[str | Path] = (), force: bool = False) -> Path:
     """Where a judge folder may be written: where nothing is, an empty folder, or an earlier judge;
-    another folder only under `force`, and a file never. Folders above it are made when it is.
+    another folder only under `force`. What is in the folder goes, so a file, the folder that one is
+    in, those above it, and one that holds an input are never written over. Folders above it are
+    made when it is.
+
+    Args:
+        name: the path as the user wrote it.
+        inputs: the files and folders that the command reads.
+        force: replace any folder.
 
     Raises:
         InputError: the path is no place for a judge.
     """
+    if not name:
+        raise InputError("a folder to write has a name", mend="name one")
     path = Path(name)
     if path.exists() and not path.is_dir():
         raise InputError("is a file", file=name, mend="name a folder")
+    target = path.resolve()
+    if Path.cwd().resolve().is_relative_to(target):
+        what = "is the folder that you are in, or above it, and would be replaced as a whole"
+        raise InputError(what, file=name, mend="name another folder")
+    for source in map(Path, inputs):
+        if source.is_file() and source.resolve().is_relative_to(target):
+            what = f"holds {source.name}, which is read by this very command"
+            raise InputError(what, file=name, mend="choose another folder")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir():
         raise InputError(f"cannot be written, {above} is a file", file=name, mend="name a folder")

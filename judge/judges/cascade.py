@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from judge.cascading import ROUNDING
 from judge.errors import ArenaJudgeError, InputError
 from judge.judges.base import Judge, Judgments
 from judge.judges.recipes import Recipe
@@ -68,7 +69,7 @@ class CascadeJudge(Judge):
         try:
             said = recipe.settings.get("sure")
             limits = said if isinstance(said, list) else [said] * (len(judges) - 1)
-            numbers = [float(limit) for limit in limits if _is_number(limit)]
+            numbers = [_number(limit) for limit in limits if _is_number(limit)]
             if len(numbers) < len(limits):
                 raise InputError(
                     "does not say when a judge is sure", file=recipe.file, mend="add sure: 0.7"
@@ -113,8 +114,15 @@ class CascadeJudge(Judge):
                 tables.append(said.ballots)
             if stage < len(self.sure):
                 top = np.where(judged, said.proba.max(axis=1, initial=0.0), -1.0)
-                open_ = open_[~judged | (top < self.sure[stage])]
+                open_ = open_[~judged | (top < self.sure[stage] - ROUNDING)]
         return Judgments(proba, reasons, pd.concat(tables, ignore_index=True) if tables else None)
+
+
+def _number(limit: float) -> float:
+    try:
+        return float(limit)
+    except OverflowError:  # YAML's whole numbers have no end
+        return np.inf if limit > 0 else -np.inf
 
 
 def _is_number(value: object) -> TypeGuard[float]:

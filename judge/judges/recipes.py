@@ -98,6 +98,24 @@ def as_member(spec: str, folder: Path) -> str:
     return os.path.relpath(spec, folder) if os.path.exists(spec) else spec
 
 
+def recipes_of(spec: str | Path) -> Iterator[Path]:
+    """The files that say what a judge is made of that could be loaded: its own, and those of the
+    judges in it."""
+    from judge.judges import SHIPPED
+
+    path = Path(spec)
+    file = path / FILE if path.is_dir() else path
+    if str(spec) in SHIPPED or not (file.is_file() and is_recipe(file.name)):
+        return
+    yield file.resolve()
+    settings = read_recipe(file).settings
+    named = settings.get("judges", [settings.get("judge")])
+    for member in named if isinstance(named, list) else []:
+        if isinstance(member, str):
+            beside = file.parent / member
+            yield from recipes_of(beside if beside.exists() else member)
+
+
 def read_recipe(
     file: Path, asking: PromptedSettings = DEFAULT, within: tuple[Path, ...] = ()
 ) -> Recipe:

@@ -297,3 +297,41 @@ def test_hostile_names_reach_no_terminal(run: Run, length_judge: Make, battle_fi
 
 def test_the_methods_offered_are_those_there_are() -> None:
     assert OFFERED == METHODS
+
+
+def test_a_holdout_of_one_prompt_has_no_interval(run: Run, battle_file: Make) -> None:
+    battle_file(count=12)
+    table = pd.read_csv("battles.csv")
+    table["prompt"] = [f"a question of its own, number {place}" for place in range(12)]
+    table.to_csv("battles.csv", index=False)
+    table.iloc[:1].assign(prompt="yet another question").to_csv("held.csv", index=False)
+    said = _predictions("p.csv")
+    result = run("calibrate", "battles.csv", "--predictions", said, "--holdout", "held.csv")
+    assert result.exit_code == 0, result.stderr
+    assert "nan" not in result.stdout
+
+
+@pytest.mark.parametrize("output", [".", "..", "/", "", "held", "held/../held"])
+def test_a_folder_that_holds_what_is_read_is_never_replaced(
+    run: Run, length_judge: Make, battle_file: Make, output: str
+) -> None:
+    Path("held").mkdir()
+    Path("held/judge.yaml").write_text("kind: statistical")
+    Path(battle_file(count=12)).rename("held/battles.csv")
+    judge = length_judge()
+    for forced in ([], ["--force"]):
+        result = run("calibrate", "held/battles.csv", "--judge", judge, "-o", output, *forced)
+        assert result.exit_code == 2
+        assert len(result.stderr.splitlines()) == 1
+        assert Path("held/battles.csv").is_file()
+
+
+def test_a_folder_that_holds_a_judge_of_the_new_one_is_not_replaced(
+    run: Run, length_judge: Make, battle_file: Make
+) -> None:
+    file = battle_file(count=40)
+    assert run("calibrate", file, "--judge", length_judge(), "-o", "all/one").exit_code == 0
+    result = run("calibrate", file, "--judge", "all/one", "-o", "all", "--force")
+    assert result.exit_code == 2
+    assert "is made of it" in result.stderr
+    assert Path("all/one/judge.yaml").is_file()

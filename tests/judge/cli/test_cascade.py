@@ -62,3 +62,45 @@ def test_nothing_else_is_written_over(
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
     assert Path("notes.yaml").read_text() == "mine"
+
+
+def test_one_prompt_has_no_interval_and_says_so_in_both_ways(run: Run, length_judge: Make) -> None:
+    rows = [("q", "a b c", "d", 1, 0, 0), ("q", "e", "f g h", 0, 0, 1)]
+    columns = ["prompt", "response_a", "response_b"]
+    columns += ["winner_model_a", "winner_model_b", "winner_tie"]
+    pd.DataFrame(rows, columns=columns).to_csv("one.csv", index=False)
+    judges = [length_judge("p1", gain=0.1), length_judge("p2", gain=3)]
+    told = run("cascade", "one.csv", *judges, "--report", "one.html")
+    assert told.exit_code == 0, told.stderr
+    assert "[-]" in told.stdout
+    assert "nan" not in told.stdout
+    found = json.loads(
+        run("cascade", "one.csv", *judges, "--json").stdout, parse_constant=pytest.fail
+    )
+    assert found["steps"][0]["low"] is None
+    assert found["honest"] == {"log_loss": None, "sent": None}
+
+
+def test_a_cascade_is_not_written_over_one_that_it_is_made_of(
+    run: Run, length_judge: Make, battle_file: Make
+) -> None:
+    file, one, two = battle_file(count=20), length_judge("one"), length_judge("two", gain=2)
+    assert run("cascade", file, one, two, "-o", "inner.yaml").exit_code == 0
+    assert run("cascade", file, "inner.yaml", one, "-o", "outer.yaml").exit_code == 0
+    before = Path("inner.yaml").read_bytes()
+    for member in ("inner.yaml", "outer.yaml"):
+        result = run("cascade", file, f"x={member}", two, "-o", "inner.yaml", "--force")
+        assert result.exit_code == 2
+        assert "inner.yaml: x is made of it" in result.stderr
+    assert Path("inner.yaml").read_bytes() == before
+
+
+def test_battles_that_one_judge_left_out_are_counted(
+    run: Run, length_judge: Make, battle_file: Make
+) -> None:
+    file = battle_file(count=30)
+    for name in ("p1", "p2"):
+        run("score", file, "--judge", length_judge(name), "-o", f"{name}.csv")
+    pd.read_csv("p2.csv").iloc[:22].to_csv("p2.csv", index=False)
+    result = run("cascade", file, "p1.csv", "p2.csv")
+    assert "8 labelled battles unjudged by one of them, left out" in result.stdout

@@ -173,3 +173,24 @@ def test_what_one_judge_left_out_is_left_out() -> None:
         cascade_curve(labels, cheap, np.full_like(dear, np.nan), np.arange(100))
     one = cascade_curve(labels[50:52], cheap[50:52], dear[50:52], [0, 0], rounds=100)
     assert np.isnan(one.honest).all()
+
+
+def test_a_threshold_that_was_seen_is_reached_whatever_rounding_does() -> None:
+    seen = 0.1 + 0.2 + 0.4  # 0.7 and a little more, or less where it is summed the other way
+    other = 0.1 + (0.2 + 0.4)
+    assert seen != other
+    low, high = sorted([seen, other])
+    cheap = Scripted("cheap", {"one": [low, 0.1, 0.9 - low], "two": [0.1, high, 0.9 - high]})
+    dear = Scripted("dear", {"one": None, "two": None})
+    battles = pd.DataFrame({"id": ["one", "two"]})
+    CascadeJudge([cheap, dear], [high]).judge(battles)
+    assert dear.seen == []
+
+
+def test_a_threshold_may_be_any_number(tmp_path: Path) -> None:
+    file = tmp_path / "far.yaml"
+    settings = {"kind": "cascade", "judges": ["statistical", "statistical"], "sure": 10**400}
+    file.write_text(yaml.safe_dump(settings))
+    judge = load_judge(str(file))
+    assert isinstance(judge, CascadeJudge)
+    assert judge.sure == (np.inf,)
