@@ -89,6 +89,14 @@ class Prompt:
         """The criterion of each call that a battle takes in one order; None for all at once."""
         return CRITERIA if self.one_by_one else (None,)
 
+    def check_question(self, criterion: str | None) -> None:
+        """Raise a ValueError that says what to name if the prompt has no such question."""
+        if criterion in self.questions:
+            return
+        about = "all criteria at once" if criterion is None else f"{criterion} alone"
+        mend = f"name one: {', '.join(CRITERIA)}" if self.one_by_one else "name no criterion"
+        raise ValueError(f"prompt {self.name} asks no question about {about}; {mend}")
+
     @property
     def choices(self) -> tuple[str, ...] | None:
         """The texts that a reply is one of; None where a reply is a JSON object."""
@@ -138,8 +146,7 @@ class Prompt:
             ArenaJudgeError: a reference is needed and there is none.
             ValueError: the criterion or the order is none of the prompt's.
         """
-        if criterion not in self.questions:
-            raise ValueError(f"prompt {self.name} asks no question about {criterion}")
+        self.check_question(criterion)
         given = self._given(reference)
         nonce = battle_nonce(texts, given) if "nonce" in self.question else ""
         asked = _question(self, criterion, nonce)

@@ -66,8 +66,7 @@ def fill_ballot(
         Unreadable: no ballot can be read for certain; ask again.
         ValueError: the criterion or the order is none of the prompt's.
     """
-    if criterion not in prompt.questions:
-        raise ValueError(f"prompt {prompt.name} asks no question about {criterion}")
+    prompt.check_question(criterion)
     if order not in ORDERS:
         raise ValueError(f"order {order} is neither AB nor BA")
     if reply.error is not None:
