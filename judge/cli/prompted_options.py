@@ -66,7 +66,7 @@ _OPTIONS = (
     click.option(
         "--temperature",
         type=click.FloatRange(0, 5),
-        help="[default: 0, or 0.7 with several samples]",
+        help="How freely replies are drawn.  [default: 0, or 0.7 with several samples]",
     ),
     click.option(
         "--logprobs/--no-logprobs",
@@ -108,7 +108,11 @@ _OPTIONS = (
         type=click.FloatRange(0, min_open=True),
         help="Seconds a call may take.  [default: 120]",
     ),
-    click.option("--client", type=click.Choice(["aiohttp", "openai"]), help="[default: aiohttp]"),
+    click.option(
+        "--client",
+        type=click.Choice(["aiohttp", "openai"]),
+        help="What sends the calls; the openai package is far slower.  [default: aiohttp]",
+    ),
     click.option("--gpus", callback=_gpus, metavar="0,1", help="With vllm:, the GPUs to use."),
     click.option("--adapter", metavar="FOLDER", help="With vllm:, a LoRA adapter."),
     click.option(

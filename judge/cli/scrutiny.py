@@ -57,7 +57,9 @@ _OPTIONS = (
         metavar="FILE",
         help="Labels (id and winner_... columns) that go before those in LABELLED.",
     ),
-    click.option("--labels-only", is_flag=True, help="Battles that --labels has not have none."),
+    click.option(
+        "--labels-only", is_flag=True, help="Leave out battles that --labels has no label for."
+    ),
     click.option(
         "--slices",
         callback=_names,
