@@ -105,6 +105,11 @@ def _slices(slices: Slices) -> list[list[str]]:
     notes = [
         f"By {name} all battles are alike ({fit(only, _NAME)})." for name, only in slices.alone
     ]
+    notes += [
+        f"By {name} there is nothing to show: each of {number} slices has fewer than "
+        f"{slices.least} battles."
+        for name, number in slices.small
+    ]
     pooled = [part for part in slices.slices if part.pooled]
     notes += [
         f"{part.name} by {part.by}: pooled, each has fewer than {slices.least} battles: "

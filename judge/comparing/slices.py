@@ -80,6 +80,7 @@ class Slices:
         tests: how many differences the p-values are corrected for: those against the prior, and
             apart from them those against the best judge.
         alone: what the battles were not sliced by, since all are alike, with the one name there is.
+        small: what they were not sliced by, since each slice is too small, with how many there are.
     """
 
     slices: tuple[Slice, ...]
@@ -87,6 +88,7 @@ class Slices:
     least: int
     tests: tuple[int, int]
     alone: tuple[tuple[str, str], ...]
+    small: tuple[tuple[str, int], ...]
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each judge and slice."""
@@ -139,7 +141,7 @@ def compare_slices(
     prior = np.tile(class_prior(y), (len(y), 1))
     losses = {name: _losses(y, np.asarray(p, np.float64)[kept]) for name, p in predictions.items()}
     reference = log_loss_rows(y, prior)
-    found, alone = _asked(facts.iloc[np.flatnonzero(kept)].reset_index(drop=True), by, least)
+    found, alone, small = _asked(facts.iloc[np.flatnonzero(kept)].reset_index(drop=True), by, least)
     measured = [
         _measured(part, losses, reference, best, prompts, rounds=rounds, seed=seed)
         for part in found
@@ -153,14 +155,15 @@ def compare_slices(
         least,
         (len(to_prior), len(to_best)),
         tuple(alone),
+        tuple(small),
     )
 
 
 def _asked(
     facts: pd.DataFrame, by: Sequence[str], least: int
-) -> tuple[list[Part], list[tuple[str, str]]]:
-    """The slices, and what has but one."""
-    found, alone = [], []
+) -> tuple[list[Part], list[tuple[str, str]], list[tuple[str, int]]]:
+    """The slices, what has but one, and what has none that is large enough."""
+    found, alone, small = [], [], []
     for name in by or slicings():
         try:
             here = parts(facts, name, least)
@@ -170,9 +173,11 @@ def _asked(
             continue  # nobody asked for it by its name
         if len(here) > 1:
             found += here
+        elif here[0].pooled:
+            small.append((name, len(here[0].pooled)))
         else:
             alone.append((name, here[0].name))
-    return found, alone
+    return found, alone, small
 
 
 def _losses(y: Floats, proba: Floats) -> Floats:

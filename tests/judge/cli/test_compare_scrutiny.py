@@ -320,6 +320,18 @@ def test_slices_are_shown_when_they_are_asked_for(
     assert "p-values are Holm's, over these 8 differences to the prior and over the 4" in stdout
 
 
+def test_slices_that_are_all_too_small_are_not_called_alike(
+    run: Run, battles: pd.DataFrame, predictions: str
+) -> None:
+    battles.assign(source=[f"s{i % 20}" for i in range(60)]).to_csv("battles.csv", index=False)
+    arguments = ("--slices", "source", "--slice-least", "10")
+    stdout = run("compare", "battles.csv", predictions, *arguments).stdout
+    assert "By source there is nothing to show: each of 20 slices has fewer than 10 b" in stdout
+    assert "alike" not in stdout
+    found = told(run, predictions, *arguments)["slices"]
+    assert (found["small"], found["alone"]) == ([["source", 20]], [])
+
+
 def test_any_column_will_do_and_none_that_is_not_there(
     run: Run, battles: pd.DataFrame, predictions: str
 ) -> None:
