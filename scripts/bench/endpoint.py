@@ -1,6 +1,6 @@
 """How fast the endpoint engine asks, beside a bare aiohttp loop, the openai package and peers.
 
-    python scripts/bench/endpoint.py [--calls 6000] [--flights 256,512] [--latency 0.05]
+    python -m scripts.bench.endpoint [--calls 6000] [--flights 256,512] [--latency 0.05]
         [--openjudge PYTHON] [--openevals PYTHON]
 
 The peers py-openjudge and openevals run where a Python is named that has them, each in an

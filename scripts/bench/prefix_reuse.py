@@ -1,6 +1,6 @@
 """How many prompt tokens vLLM computes for a battle, by vLLM's own counters.
 
-    python scripts/bench/prefix_reuse.py [--battles FILE] [--rows N] [--model FOLDER]
+    python -m scripts.bench.prefix_reuse [--battles FILE] [--rows N] [--model FOLDER]
 
 Five calls a battle and order, one a criterion, show the same battle and end in another question: a
 prefix cache has the battle computed once, if the calls come together while the cache holds it. The

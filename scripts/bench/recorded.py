@@ -1,6 +1,6 @@
 """Measures the aggregation of votes on replies that real LLM judges gave, and prints Markdown.
 
-    python scripts/bench/recorded.py --data FOLDER [--seed 0]
+    python -m scripts.bench.recorded --data FOLDER [--seed 0]
 
 FOLDER has `recorded/judge_votes.parquet` and the labelled battles that its column `battles` names.
 For each judge and set: what its hard votes cost when they are taken for probabilities of nearly 0
