@@ -180,7 +180,7 @@ def test_mt_bench(tmp_path: Path) -> None:
         ("a.json", "[1]", "row 1: is no JSON object"),
         ("a.json", "[{", "is no JSON list"),
         ("a.json", "[]", "has no judgments"),
-        ("a.json", "[" * 5000, "is no JSON list (nested too deep"),
+        ("a.json", "[" * 200_000, "is no JSON list (nested too deep"),
         ("a.json", json.dumps([{**ANNOTATIONS[0], "preference": 7}]), "is 7, which is no pref"),
         ("a.json", json.dumps([{**ANNOTATIONS[0], "preference": "A"}]), "is 'A', which is no"),
         ("h.jsonl", '{"uid": 1, "model": "m", "games": "no"}\n', "no list of games"),
