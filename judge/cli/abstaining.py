@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from judge.cli import options
 from judge.cli.console import Progress, count, expected_rows, say
 from judge.errors import InputError
 
@@ -23,7 +24,7 @@ COLUMNS = ("set", "abstain")
 
 coverage = click.option(
     "--coverage",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=options.Finite(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
     help="Add a set of outcomes that holds the label as often as this, such as 0.9, and whether "
     "the judge abstains: columns set and abstain.",

@@ -113,7 +113,7 @@ class Battles:
 @click.option(
     "--holdout-share",
     "share",
-    type=click.FloatRange(0, 0.9),
+    type=options.Finite(0, 0.9),
     metavar="X",
     help=f"Hold this share of LABELLED out, whole prompts; 0 for none.  [default: {SHARE}]",
 )

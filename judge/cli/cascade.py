@@ -31,7 +31,7 @@ HEADER = ("sure from", "sent on", "log loss [95 % interval]", "less the dear one
 @click.option(
     "--cost",
     "costs",
-    type=click.FloatRange(0),
+    type=options.Finite(0),
     nargs=2,
     default=(0.0, 1.0),
     show_default=True,
@@ -40,13 +40,13 @@ HEADER = ("sure from", "sent on", "log loss [95 % interval]", "less the dear one
 )
 @click.option(
     "--within",
-    type=click.FloatRange(0),
+    type=options.Finite(0),
     default=0.002,
     show_default=True,
     metavar="NATS",
     help="How much log loss may be given up for a lower cost.",
 )
-@click.option("--sure", type=click.FloatRange(0, 1), help="Write this threshold, not the best one.")
+@click.option("--sure", type=options.Finite(0, 1), help="Write this threshold, not the best one.")
 @click.option(
     "--rounds", type=click.IntRange(min=100), default=2000, show_default=True, help="Of bootstrap."
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from judge.cli import options
 from judge.cli.console import clean, say, table
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ HEADER = (
 option = click.option(
     "--coverage",
     "coverage_share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=options.Finite(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
     help="Measure how often judges' sets of outcomes hold the label; see score --coverage. With "
     "--slices, on slices too.",

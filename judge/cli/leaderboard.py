@@ -102,7 +102,7 @@ def _anchor(
 )
 @click.option(
     "--prior",
-    type=click.FloatRange(min=0.001, max=1e6),
+    type=options.Finite(min=0.001, max=1e6),
     default=1.0,
     show_default=True,
     metavar="BATTLES",
@@ -160,6 +160,8 @@ def leaderboard(
         target = outputs.target(output, BOARD, inputs=inputs, force=force)
     if report_file is not None:
         page = outputs.report_target(report_file, inputs=inputs, force=force)
+    if target is not None and page is not None and outputs.is_same_file(target, page):
+        raise click.UsageError("--output and --report name the same file")
     replaced = [path for path in (target, page) if path is not None and path.is_file()]
     with _judge(spec, asking, seed) as judge:
         if asking.dry_run and judge is not None:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
+from typing import Any
 
 import click
 
 _MOST_WORKERS = 8
+
+
+class Finite(click.FloatRange):
+    """A number in a range. click's own range takes "nan", which lies in all of them."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number to reckon with.", param, ctx)
+        return number
+
 
 chunk_rows = click.option(
     "--chunk-rows",

@@ -115,7 +115,8 @@ def score(
     """
     if as_json and output == STANDARD_STREAM:
         raise click.UsageError("--json and -o - both want standard output; give one of them a file")
-    files = files_of(battles, output, ballots, report_file, force)
+    inputs = [battles, *([] if coverage_from is None else [coverage_from])]
+    files = files_of(inputs, output, ballots, report_file, force)
     replaced = [str(path) for path in files.all if path.is_file()]
 
     from judge.provenance import flattering, learned_from

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,23 +62,23 @@ class Files:
 
 
 def files_of(
-    battles: str, output: str, ballots: str | None, report: str | None, force: bool
+    inputs: Sequence[str], output: str, ballots: str | None, report: str | None, force: bool
 ) -> Files:
     """Where everything goes, known to be safe before any work is done."""
     predictions = unjudged = votes = None
     if output != STANDARD_STREAM:
-        predictions = outputs.target(output, outputs.PREDICTIONS, inputs=[battles], force=force)
+        predictions = outputs.target(output, outputs.PREDICTIONS, inputs=inputs, force=force)
     # Nothing can stand beside a device or a pipe.
     if predictions is not None and (predictions.is_file() or not predictions.exists()):
         beside = f"{output}.unjudged.csv"
-        unjudged = outputs.target(beside, outputs.UNJUDGED, inputs=[battles], force=force)
+        unjudged = outputs.target(beside, outputs.UNJUDGED, inputs=inputs, force=force)
     if ballots is not None:
         if Path(ballots).suffix.lower() not in outputs.ENDINGS:
             raise click.UsageError("--ballots takes a file named .csv, .jsonl or .parquet")
-        votes = outputs.target(ballots, outputs.BALLOTS, inputs=[battles], force=force)
+        votes = outputs.target(ballots, outputs.BALLOTS, inputs=inputs, force=force)
         if any(outputs.is_same_file(votes, path) for path in (predictions, unjudged) if path):
             raise click.UsageError("--output and --ballots name the same file")
-    page = None if report is None else outputs.report_target(report, inputs=[battles], force=force)
+    page = None if report is None else outputs.report_target(report, inputs=inputs, force=force)
     return Files(predictions, unjudged, votes, page)
 
 

@@ -162,7 +162,7 @@ def _labels(scrutiny: Scrutiny, findings: Findings) -> list[str]:
         return []
     line = (
         f"{scrutiny.labels}: labels of {count(one.given, 'battle')}, {one.added:,} of which had "
-        f"none and {one.changed - one.added:,} another; the other battles "
+        f"none and {one.changed:,} another; the other battles "
     )
     line += "count as unlabelled." if scrutiny.labels_only else "keep theirs."
     found = [line]

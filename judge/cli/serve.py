@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from judge.cli import options
 from judge.cli.console import count, say
 from judge.cli.prompted_options import Asking, prompted_options
 from judge.errors import ArenaJudgeError
@@ -53,7 +54,7 @@ _REMEMBERED = 256
 )
 @click.option(
     "--max-body",
-    type=click.FloatRange(0.001, 1024),
+    type=options.Finite(0.001, 1024),
     default=8,
     show_default=True,
     metavar="MIB",
@@ -89,7 +90,7 @@ _REMEMBERED = 256
 )
 @click.option(
     "--delay",
-    type=click.FloatRange(0, 1000),
+    type=options.Finite(0, 1000),
     default=5,
     show_default=True,
     metavar="MS",
@@ -97,7 +98,7 @@ _REMEMBERED = 256
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(0),
+    type=options.Finite(0),
     default=30,
     show_default=True,
     metavar="SECONDS",

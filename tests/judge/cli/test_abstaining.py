@@ -90,3 +90,15 @@ def test_what_cannot_be_meant_is_one_line(
     assert result.exit_code == 2
     assert said in result.stderr
     assert not Path("p.csv").exists()
+
+
+def test_labels_that_sets_are_learned_from_are_not_written_over(
+    run: Run, length_judge: Make, battle_file: Make
+) -> None:
+    labelled, new = battle_file("labelled.csv", count=20), battle_file("new.csv", count=3)
+    before = Path(labelled).read_bytes()
+    options = ("--judge", length_judge(), "--coverage", "0.8", "--coverage-from", labelled)
+    result = run("score", new, *options, "-o", labelled, "--force")
+    assert result.exit_code == 2
+    assert "is read by this very command" in result.stderr
+    assert Path(labelled).read_bytes() == before

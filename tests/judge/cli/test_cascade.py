@@ -104,3 +104,17 @@ def test_battles_that_one_judge_left_out_are_counted(
     pd.read_csv("p2.csv").iloc[:22].to_csv("p2.csv", index=False)
     result = run("cascade", file, "p1.csv", "p2.csv")
     assert "8 labelled battles unjudged by one of them, left out" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--cost", "0", "inf"), ("--cost", "nan", "1"), ("--within", "nan"), ("--sure", "nan")],
+)
+def test_what_is_no_number_is_refused(
+    run: Run, length_judge: Make, battle_file: Make, wrong: tuple[str, ...]
+) -> None:
+    judges = length_judge("a"), length_judge("b")
+    result = run("cascade", battle_file(), *judges, *wrong, "-o", "c.yaml")
+    assert result.exit_code == 2
+    assert f"Invalid value for '{wrong[0]}'" in result.stderr
+    assert not Path("c.yaml").exists()

@@ -227,6 +227,20 @@ def test_labels_from_a_file_go_first(run: Run, battles: pd.DataFrame, prediction
     assert "mine.csv: 1 id of no battle here, left out: zz." in said
 
 
+def test_labels_of_battles_that_had_none_changed_none(
+    run: Run, battles: pd.DataFrame, predictions: str
+) -> None:
+    battles[["id", *COLUMNS]].to_csv("mine.csv", index=False)
+    bare = battles.copy()
+    bare[COLUMNS] = np.nan
+    bare.loc[:1, COLUMNS] = 1 - battles.loc[:1, COLUMNS]
+    bare.loc[:1, COLUMNS] /= 2
+    bare.to_csv("battles.csv", index=False)
+    said = run("compare", "battles.csv", predictions, "--labels", "mine.csv").stdout
+    none = len(battles) - 2
+    assert f"labels of {none + 2} battles, {none} of which had none and 2 another" in said
+
+
 def test_battles_without_labels_are_compared_by_those_of_a_file(
     run: Run, battles: pd.DataFrame, predictions: str
 ) -> None:

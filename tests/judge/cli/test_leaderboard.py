@@ -297,3 +297,10 @@ def test_the_statistical_judge_agrees_with_people(run: Run, shared_data: Path) -
     assert (told["models"], told["battles"]) == (63, 972)
     assert told["spearman"] > 0.5
     assert told["contradicted"] < told["confirmed"] / 20
+
+
+def test_the_board_and_its_page_are_two_files(run: Run, file: Make) -> None:
+    result = run("leaderboard", file(), "-o", "board.html", "--report", "./board.html")
+    assert result.exit_code == 2
+    assert "--output and --report name the same file" in result.stderr
+    assert not Path("board.html").exists()
