@@ -77,6 +77,7 @@ def view(
       arena-judge view small=p1.csv large=p2.csv battles.csv --ballots votes.parquet
     """
     _check_installed()
+    from judge.files.atomic import check_writable
     from judge.view.browsing import Browser
     from judge.view.label_file import LabelFile
     from judge.view.serving import serve
@@ -85,6 +86,7 @@ def view(
     inputs = [battles, *(file for _, file in named), *([ballots] if ballots else [])]
     target = outputs.target(labels_file, outputs.PREDICTIONS, inputs=inputs, force=force)
     own = LabelFile(target)
+    check_writable(target)
     began = time.monotonic()
     index, votes = _index(battles, named, ballots)
     say(

@@ -49,6 +49,20 @@ def written_whole(path: str | Path) -> Iterator[IO[bytes]]:
             os.replace(beside, target)
 
 
+def check_writable(path: str | Path) -> None:
+    """Sees to it that a file could be written at `path`, for those who write it much later.
+
+    Raises:
+        InputError: it could not.
+    """
+    if not is_stream(path):
+        target = Path(os.path.realpath(path))
+        with explained(path):
+            _check(target)
+            with draft_of(target, lambda draft: draft.open("xb")) as (_, file):
+                file.close()
+
+
 def is_stream(path: str | Path) -> bool:
     """Whether a path is standard output, a pipe or a device: what no file can take the place of."""
     plain = os.path.isfile(path) or os.path.isdir(path)

@@ -19,6 +19,7 @@ from click.testing import Result
 
 from judge.ballot_files import write_ballots
 from judge.ballots import ballot_table
+from judge.files.atomic import check_writable
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -180,6 +181,17 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(
     said = refused(run("view", "p.csv", "battles.csv"))
     assert "view needs nh3" in said
     assert "pip install 'arena-judge[serve]'" in said
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder nobody can write to")
+def test_labels_that_could_not_be_kept_are_not_asked_for(files: Path, run: Run) -> None:
+    name = "/proc/my-labels.csv"
+    result = run("view", "p.csv", "battles.csv", "--labels", name, "--no-browser")
+    assert result.exit_code == 2
+    assert f"{name}: cannot be written" in result.stderr
+    before = sorted(files.iterdir())
+    check_writable("my-labels.csv")
+    assert sorted(files.iterdir()) == before
 
 
 @pytest.mark.slow
