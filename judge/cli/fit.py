@@ -118,7 +118,7 @@ def fit(
     from judge.conformal import fit_conformity
     from judge.files.folders import folder_target
     from judge.judges.prompted_settings import to_keep
-    from judge.judges.recipes import plain
+    from judge.judges.recipes import is_made_of, plain
     from judge.judges.recorded import RecordedJudge
 
     if asking.said and not specs:
@@ -131,6 +131,10 @@ def fit(
             return
         if isinstance(judge, RecordedJudge):
             recorded, judge = specs[0], None
+        for spec in specs if judge is not None else ():
+            if is_made_of(spec, target):
+                what = f"{clean(spec)} is made of it"
+                raise InputError(what, file=target, mend="choose another folder")
         kept = _read(labelled, judge, recorded, covariates is not None, chunk_rows)
     found, result = _measure(kept, folds, seed)
     settings = _settings(labelled, specs, judge, recorded, target, kept, found, result, folds, seed)

@@ -86,12 +86,10 @@ def not_its_own(target: Target | None, field: Sequence[Entrant]) -> None:
     if target is None or not target.judge:
         return
 
-    from judge.judges.recipes import recipes_of
+    from judge.judges.recipes import is_made_of
 
     for one in field:
-        if one.judge is not None and any(
-            file.is_relative_to(target.path.resolve()) for file in recipes_of(one.spec)
-        ):
+        if one.judge is not None and is_made_of(one.spec, target.path):
             raise InputError(
                 f"{clean(one.name)} is made of it", file=target.path, mend="choose another folder"
             )

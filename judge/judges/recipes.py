@@ -116,6 +116,12 @@ def recipes_of(spec: str | Path) -> Iterator[Path]:
             yield from recipes_of(beside if beside.exists() else member)
 
 
+def is_made_of(spec: str | Path, folder: Path) -> bool:
+    """Whether a judge that could be loaded, or one in it, lies in a folder."""
+    target = folder.resolve()
+    return any(file.is_relative_to(target) for file in recipes_of(spec))
+
+
 def read_recipe(
     file: Path, asking: PromptedSettings = DEFAULT, within: tuple[Path, ...] = ()
 ) -> Recipe:

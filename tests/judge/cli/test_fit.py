@@ -211,3 +211,17 @@ def test_battles_of_one_id_are_told_apart(run: Run, battle_file: Make) -> None:
     pd.testing.assert_frame_equal(apart[COLUMNS], alike[COLUMNS])
     assert alike["id"].tolist() == ["x", "x", "y", "x", "y", "z"]
     assert pd.read_csv("alike-v.csv")["id"].tolist() == ["x", "x", "y", "x", "y", "z"]
+
+
+def test_a_judge_is_not_written_over_one_that_it_asks(
+    run: Run, length_judge: Make, battle_file: Make
+) -> None:
+    judge, file = length_judge(), battle_file(count=20)
+    Path("all").mkdir()
+    Path(judge).rename("all/inner")
+    before = Path("all/inner/judge.yaml").read_bytes()
+    for output in ("all/inner", "all"):
+        result = run("fit", file, "--judge", "all/inner", "-o", output, "--force")
+        assert result.exit_code == 2
+        assert "all/inner is made of it" in result.stderr
+        assert Path("all/inner/judge.yaml").read_bytes() == before
