@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from judge.cli import options
 from judge.cli.console import Progress, count, say
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ _OPTIONS = (
     click.option("--samples", type=click.IntRange(1, 1000), help="Ballots an order.  [default: 1]"),
     click.option(
         "--temperature",
-        type=click.FloatRange(0, 5),
+        type=options.Finite(0, 5),
         help="How freely replies are drawn.  [default: 0, or 0.7 with several samples]",
     ),
     click.option(
@@ -99,13 +100,13 @@ _OPTIONS = (
     click.option(
         "--concurrency", type=click.IntRange(min=1), help="Calls at once.  [default: 256]"
     ),
-    click.option("--rpm", type=click.FloatRange(0, min_open=True), help="Calls a minute, at most."),
+    click.option("--rpm", type=options.Finite(0, min_open=True), help="Calls a minute, at most."),
     click.option(
-        "--tpm", type=click.FloatRange(0, min_open=True), help="Tokens a minute, at most."
+        "--tpm", type=options.Finite(0, min_open=True), help="Tokens a minute, at most."
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(0, min_open=True),
+        type=options.Finite(0, min_open=True),
         help="Seconds a call may take.  [default: 120]",
     ),
     click.option(
@@ -124,7 +125,7 @@ _OPTIONS = (
     click.option("--no-cache", is_flag=True, default=None, help="Keep and look up no replies."),
     click.option(
         "--max-cost",
-        type=click.FloatRange(0),
+        type=options.Finite(0),
         metavar="DOLLARS",
         help="Stop asking before it costs more.",
     ),

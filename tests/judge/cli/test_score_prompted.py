@@ -569,3 +569,15 @@ def test_compare_asks_as_score_does(run: Run, model: Model, battle_file: Write) 
     idle = run("compare", labelled, "statistical", "--order", "ab")
     assert idle.exit_code == 2
     assert "--order is for judges that ask a model" in idle.stderr
+
+
+@pytest.mark.parametrize("option", ["--temperature", "--rpm", "--tpm", "--timeout", "--max-cost"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_no_option_takes_what_is_no_number(
+    score: Run, model: Model, battle_file: Write, option: str, value: str
+) -> None:
+    result = score(battle_file(), option, value)
+    assert result.exit_code == 2
+    assert option in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert model.calls == 0
