@@ -101,9 +101,7 @@ _OPTIONS = (
         "--concurrency", type=click.IntRange(min=1), help="Calls at once.  [default: 256]"
     ),
     click.option("--rpm", type=options.Finite(0, min_open=True), help="Calls a minute, at most."),
-    click.option(
-        "--tpm", type=options.Finite(0, min_open=True), help="Tokens a minute, at most."
-    ),
+    click.option("--tpm", type=options.Finite(0, min_open=True), help="Tokens a minute, at most."),
     click.option(
         "--timeout",
         type=options.Finite(0, min_open=True),
