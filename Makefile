@@ -60,7 +60,8 @@ score: $(BASE)
 
 # What shares a server or a process stays on one worker.
 test: lint browser $(if $(NO_VLLM),,$(VLLM_MADE))
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	@# With CI set, hypothesis tries the same examples every time: it fails for what was changed.
+	CI=$${CI:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-fast: $(TEST)
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
