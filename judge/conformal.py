@@ -200,7 +200,11 @@ def measure(labels: Floats, sets: Bools, groups: npt.ArrayLike) -> Coverage:
     covered = float(by_prompt.mean())
     low = high = float("nan")
     if len(by_prompt) > 1:
-        low, high = _wilson(covered, len(by_prompt))
+        from judge.comparing.reliability import wilson
+
+        # The mean of a prompt's battles varies less than one battle does, so with many a prompt
+        # this is a little wide.
+        low, high = wilson(covered, len(by_prompt))
     single = ~abstains(sets)
     return Coverage(
         battles=len(labels),
@@ -211,15 +215,6 @@ def measure(labels: Floats, sets: Bools, groups: npt.ArrayLike) -> Coverage:
         answered=float(single.mean()),
         right=float(hit[single].mean()) if single.any() else float("nan"),
     )
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """A 95 % interval of a share (E. Wilson 1927), right also where it is 0 or 1. The mean of a
-    prompt's battles varies less than one battle does, so with many a prompt it is a little wide."""
-    z = 1.959963984540054
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    return float(centre - half), float(centre + half)
 
 
 def parse_sets(cells: Sequence[str | None]) -> Bools:

@@ -220,12 +220,10 @@ def calibrate(
 
 def _draw(result: Study, page: Path, judge: str, labelled: str, seed: int) -> None:
     from judge.report.calibrating import calibration_page
-    from judge.report.page import origin, write_page
+    from judge.report.page import origin
 
-    replaced, made = page.is_file(), origin("calibrate", seed)
-    source = Path(labelled).name
-    write_page(calibration_page(result, judge=judge, source=source, origin=made), page)
-    say(f"{page}: {'replaced' if replaced else 'written'}")
+    source, made = Path(labelled).name, origin("calibrate", seed)
+    outputs.put_page(page, calibration_page(result, judge=judge, source=source, origin=made))
 
 
 @contextmanager

@@ -130,13 +130,11 @@ def cascade(
 
 def _draw(curve: Curve, page: Path, field: list[Entrant], labelled: str, seed: int) -> None:
     from judge.report.cascading import cascade_page
-    from judge.report.page import origin, write_page
+    from judge.report.page import origin
 
-    replaced, source = page.is_file(), Path(labelled).name
     names = {"cheap": field[0].name, "dear": field[1].name}
-    made = origin("cascade", seed)
-    write_page(cascade_page(curve, **names, source=source, origin=made), page)
-    say(f"{page}: {'replaced' if replaced else 'written'}")
+    source, made = Path(labelled).name, origin("cascade", seed)
+    outputs.put_page(page, cascade_page(curve, **names, source=source, origin=made))
 
 
 def _target(output: str, force: bool) -> Path:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from judge.cli import scrutiny_text
-from judge.cli.console import say
+from judge.cli import outputs, scrutiny_text
 
 if TYPE_CHECKING:
     from judge.cli.scrutiny import Findings, Measured, Scrutiny
@@ -29,9 +28,9 @@ def draw(
     from judge.cli.scrutiny import length_difference
     from judge.report.comparing import comparison_page
     from judge.report.leaning import leaning
-    from judge.report.page import origin, write_page
+    from judge.report.page import origin
 
-    battles, replaced = findings.battles, page.is_file()
+    battles = findings.battles
     judged = [score.name for score in result.scores[1:] if score.battles]
     leans = leaning(
         battles.labels,
@@ -51,5 +50,4 @@ def draw(
         warnings=scrutiny_text.warnings(scrutiny, findings),
         origin=origin("compare", result.seed),
     )
-    write_page(drawn, page)
-    say(f"{page}: {'replaced' if replaced else 'written'}")
+    outputs.put_page(page, drawn)

@@ -20,6 +20,8 @@ from judge.files.drafts import remove_stale
 if TYPE_CHECKING:
     import pandas as pd
 
+    from judge.report.page import Page
+
 ENDINGS = (".csv", ".jsonl", ".parquet")
 PREDICTIONS = ("id", "winner_model_a", "winner_model_b", "winner_tie")
 BALLOTS = ("id", "judge", "order", "sample")
@@ -80,6 +82,15 @@ def report_target(name: str, *, inputs: Iterable[str], force: bool) -> Path:
             what = "is there already and is no earlier report"
             raise InputError(what, file=name, mend="choose another output, or add --force")
     return path
+
+
+def put_page(path: Path, page: Page) -> None:
+    """Writes a report and says so."""
+    from judge.report.page import write_page
+
+    replaced = path.is_file()
+    write_page(page, path)
+    say(f"{path}: {'replaced' if replaced else 'written'}")
 
 
 def is_same_file(path: Path, other: str | Path) -> bool:
