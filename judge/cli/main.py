@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import signal
 import sys
-from difflib import get_close_matches
-from importlib import import_module
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import click
 
 from judge import __version__
 from judge.cli.console import clean
+from judge.cli.groups import LazyGroup
 from judge.errors import ArenaJudgeError
 
 COMMANDS = {
@@ -32,33 +31,13 @@ COMMANDS = {
     "export": ("judge.cli.export:export", "Convert ballots; write out a ledger."),
     "serve": ("judge.cli.serve:serve", "Judge battles over HTTP."),
     "view": ("judge.cli.view:view", "Browse battles in a web browser, and label them."),
+    "synth": ("synth.cli.group:synth", "Make data to train judges on: plan, run, check, export."),
 }
 INTERRUPTED = 130
 
 
-class CommandLine(click.Group):
-    """A group of commands that are imported when they run, and whose failures are one line."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        return cast(click.Command, getattr(import_module(module), attribute))
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, short) for name, (_, short) in COMMANDS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        close = get_close_matches(args[0], COMMANDS, n=1)
-        if close and args[0] not in COMMANDS:
-            ctx.fail(f"No such command {args[0]!r}, did you mean {close[0]}")
-        return super().resolve_command(ctx, args)
+class CommandLine(LazyGroup):
+    """The command itself, whose failures are one line."""
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         try:
@@ -91,6 +70,7 @@ def _fail(message: str, code: int) -> int:
 
 @click.group(
     cls=CommandLine,
+    table=COMMANDS,
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"]},

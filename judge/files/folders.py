@@ -13,7 +13,14 @@ from judge.files.drafts import draft_of, mend_replaced, replaced
 MARK = "judge.yaml"
 
 
-def folder_target(name: str, *, inputs: Iterable[str | Path] = (), force: bool = False) -> Path:
+def folder_target(
+    name: str,
+    *,
+    inputs: Iterable[str | Path] = (),
+    force: bool = False,
+    mark: str = MARK,
+    kind: str = "judge",
+) -> Path:
     """Where a judge folder may be written: where nothing is, an empty folder, or an earlier judge;
     another folder only under `force`. What is in the folder goes, so a file, the folder that one is
     in, those above it, and one that holds an input are never written over. Folders above it are
@@ -23,9 +30,11 @@ def folder_target(name: str, *, inputs: Iterable[str | Path] = (), force: bool =
         name: the path as the user wrote it.
         inputs: the files and folders that the command reads.
         force: replace any folder.
+        mark: the file by which such a folder is known.
+        kind: what it is called in messages.
 
     Raises:
-        InputError: the path is no place for a judge.
+        InputError: the path is no place for one.
     """
     if not name:
         raise InputError("a folder to write has a name", mend="name one")
@@ -43,9 +52,9 @@ def folder_target(name: str, *, inputs: Iterable[str | Path] = (), force: bool =
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir():
         raise InputError(f"cannot be written, {above} is a file", file=name, mend="name a folder")
-    if path.is_dir() and any(path.iterdir()) and not (path / MARK).is_file() and not force:
+    if path.is_dir() and any(path.iterdir()) and not (path / mark).is_file() and not force:
         mend = "choose another folder, or add --force"
-        raise InputError("is there already and is no judge", file=name, mend=mend)
+        raise InputError(f"is there already and is no {kind}", file=name, mend=mend)
     return path
 
 

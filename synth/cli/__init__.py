@@ -1,0 +1,1 @@
+"""The commands of `arena-judge synth`, one thin file each."""
