@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -24,11 +24,23 @@ Counter = Callable[[str], int]
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars per million tokens."""
+    """Dollars per million tokens, and the share of them that is paid in a batch."""
 
     prompt: float
     cached: float
     completion: float
+    batch: float = 1.0
+
+    @property
+    def batched(self) -> Price:
+        """The price of what is asked through the host's batches."""
+        return replace(
+            self,
+            prompt=self.prompt * self.batch,
+            cached=self.cached * self.batch,
+            completion=self.completion * self.batch,
+            batch=1.0,
+        )
 
     def cost(self, usage: Usage) -> float:
         """Dollars of a call."""
@@ -82,13 +94,20 @@ def _read(file: Path) -> dict[str, Price]:
 
 def _price(file: Path, name: str, entry: object) -> Price:
     numbers = entry if isinstance(entry, dict) else {}
-    numbers = {"cached": numbers.get("prompt"), **numbers}
-    if set(numbers) != {"prompt", "cached", "completion"} or not all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
-        for value in numbers.values()
+    numbers = {"cached": numbers.get("prompt"), "batch": 1.0, **numbers}
+    if (
+        set(numbers) != {"prompt", "cached", "completion", "batch"}
+        or not all(map(_is_price, numbers.values()))
+        or numbers["batch"] > 1
     ):
         raise InputError(f"the price of {name} cannot be read", file=file, mend=_FORM)
     return Price(**{key: float(value) for key, value in numbers.items()})
+
+
+def _is_price(value: object) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return 0 <= value < math.inf
 
 
 def prompt_tokens(request: Request, count: Counter | None = None) -> int:

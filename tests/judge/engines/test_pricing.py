@@ -15,7 +15,23 @@ from judge.errors import InputError
     "name", ["gpt-4o-mini", "GPT-4o-mini", "gpt-4o-mini-2024-07-18", "openai/gpt-4o-mini"]
 )
 def test_a_model_is_found_under_its_names(name: str) -> None:
-    assert load_prices().find(name) == Price(0.15, 0.075, 0.60)
+    assert load_prices().find(name) == Price(0.15, 0.075, 0.60, 0.5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "meta-llama/Llama-3.1-405B-Instruct",
+        "meta-llama/Meta-Llama-3.1-405B-Instruct-Turbo",
+        "llama-3.1-405b-instruct",
+        "accounts/fireworks/models/llama-v3p1-405b-instruct",
+    ],
+)
+def test_the_largest_llama_has_a_price_under_its_hosts_names(name: str) -> None:
+    price = load_prices().find(name)
+    assert price is not None
+    assert 1 <= price.prompt <= price.completion <= 16
+    assert price.batched == price
 
 
 @pytest.mark.parametrize("name", ["", "my-model", "gpt-4o-mini-tuned", "gpt"])
@@ -39,6 +55,13 @@ def test_cached_tokens_have_a_price_of_their_own() -> None:
     assert Price(10, 1, 20).cost(usage) == pytest.approx(6 + 0.4 + 10)
 
 
+def test_a_batch_costs_its_share() -> None:
+    usage = Usage(prompt=1_000_000, cached=400_000, completion=500_000)
+    assert Price(10, 1, 20, 0.5).batched.cost(usage) == pytest.approx((6 + 0.4 + 10) / 2)
+    assert Price(10, 1, 20, 0.5).batched.batched.cost(usage) == pytest.approx((6 + 0.4 + 10) / 2)
+    assert Price(10, 1, 20, 0.5).cost(usage) == pytest.approx(6 + 0.4 + 10)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -50,6 +73,9 @@ def test_cached_tokens_have_a_price_of_their_own() -> None:
         ("models: {m: {prompt: -1, completion: 1}}", "the price of m cannot be read"),
         ("models: {m: {prompt: .nan, completion: 1}}", "the price of m cannot be read"),
         ("models: {m: {prompt: true, completion: 1}}", "the price of m cannot be read"),
+        ("models: {m: {prompt: 1, completion: 1, batch: 2}}", "the price of m cannot be read"),
+        ("models: {m: {prompt: 1, completion: 1, batch: -1}}", "the price of m cannot be read"),
+        ("models: {m: {prompt: 1, completion: 1, batch: half}}", "the price of m cannot be read"),
         ("models: {m: {prompt: 1, completion: 1, reply: 1}}", "the price of m cannot be read"),
     ],
 )
