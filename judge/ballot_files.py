@@ -1,8 +1,8 @@
 """Ballot tables (see `judge.ballots`) in files: CSV, JSON lines or Parquet.
 
-Beside the votes a file may have `part` and `weight` (of conversations judged in parts), `cut`,
-`reply`, and `reason`, which says why a ballot without votes has none. `order` may be empty where
-it is not known how the battle was shown.
+Beside the votes a file may have the `verdict` on the whole in the same form, `part` and `weight`
+(of conversations judged in parts), `cut`, `reply`, and `reason`, which says why a ballot without
+votes has none. `order` may be empty where it is not known how the battle was shown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from judge.aggregation import Floats
-from judge.ballots import CRITERIA, VOTES
+from judge.ballots import CRITERIA, VERDICT, VOTES
 from judge.errors import InputError
 from judge.files.atomic import explained, written_whole
 from judge.files.rows import Cells, Rows, as_text, quoted, stream_rows
@@ -85,11 +85,15 @@ def _table(rows: Rows) -> pd.DataFrame:
         "order": [_order(rows, at) for at in range(len(rows))],
         "sample": _whole(rows, "sample"),
     }
+    names: tuple[str, ...] = CRITERIA
     shares = _shares(rows)
-    for c, criterion in enumerate(CRITERIA):
-        columns[criterion] = likeliest(shares[:, c])
+    verdict = _one_share(rows, VERDICT)
+    if verdict is not None:
+        names, shares = (*names, VERDICT), np.concatenate([shares, verdict[:, None]], axis=1)
+    for c, name in enumerate(names):
+        columns[name] = likeliest(shares[:, c])
         for v, vote in enumerate(VOTES):
-            columns[f"{criterion}_{vote}"] = shares[:, c, v]
+            columns[f"{name}_{vote}"] = shares[:, c, v]
     if "weight" in rows.columns:
         weight = _numbers(rows, "weight")
         _refuse(rows, "weight", ~(weight > 0) | np.isinf(weight), "is no number above 0")
@@ -145,20 +149,26 @@ def _shares(rows: Rows) -> Floats:
     shares = np.full((len(rows), len(CRITERIA), len(VOTES)), np.nan)
     found = False
     for c, criterion in enumerate(CRITERIA):
-        names = [f"{criterion}_{vote}" for vote in VOTES]
-        there = [name for name in names if name in rows.columns]
-        if there and len(there) < len(names):
-            missing = next(name for name in names if name not in there)
-            raise InputError(f"is missing beside {there[0]}", file=rows.file, column=missing)
-        if there:
-            shares[:, c] = _distributions(rows, names)
-        elif criterion in rows.columns:
-            shares[:, c] = _certain(rows, criterion)
-        found = found or bool(there) or criterion in rows.columns
+        values = _one_share(rows, criterion)
+        if values is not None:
+            shares[:, c] = values
+            found = True
     if not found:
         mend = f"a ballot table has {', '.join(CRITERIA)}; arena-judge import reads vote files"
         raise InputError("has no votes", file=rows.file, mend=mend)
     return shares
+
+
+def _one_share(rows: Rows, criterion: str) -> Floats | None:
+    """(M, 4); None where the table has nothing on a criterion."""
+    names = [f"{criterion}_{vote}" for vote in VOTES]
+    there = [name for name in names if name in rows.columns]
+    if there and len(there) < len(names):
+        missing = next(name for name in names if name not in there)
+        raise InputError(f"is missing beside {there[0]}", file=rows.file, column=missing)
+    if there:
+        return _distributions(rows, names)
+    return _certain(rows, criterion) if criterion in rows.columns else None
 
 
 def _distributions(rows: Rows, names: list[str]) -> Floats:

@@ -5,7 +5,8 @@ conversation judged in parts), then for each criterion its vote (`relevance`, ..
 distribution (`relevance_A`, `relevance_B`, `relevance_AB`, `relevance_NA`), then `cut`, how much of
 the battle's text was left out, and `reason`, why no ballot could be read, empty otherwise. Votes
 speak of the battle as it stands in the file, whatever the order it was shown in. Where nothing was
-asked or nothing could be read, the vote is null and its distribution NaN.
+asked or nothing could be read, the vote is null and its distribution NaN. Where a judge was asked
+for its verdict on the whole too, `verdict` and `verdict_A`, ... stand after the criteria.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ UNANSWERED = ("no reply: ", "not asked: ")
 
 CRITERIA = ("relevance", "accuracy", "clarity", "logical_flow", "responsiveness")
 VOTES = ("A", "B", "AB", "NA")
+VERDICT, VERDICTS = "verdict", ("A", "B", "AB")
+"""Which response is better on the whole, where that is asked for too, and what it may be."""
 
 
 def ballot_table(
@@ -35,6 +38,7 @@ def ballot_table(
     reason: str | Sequence[str] = "",
     weight: Sequence[float] | None = None,
     reply: Sequence[str] | None = None,
+    verdict: Sequence[npt.NDArray[np.float64] | None] | None = None,
 ) -> pd.DataFrame:
     """A table of ballots, from N values of each kind or one value for all.
 
@@ -50,6 +54,7 @@ def ballot_table(
         reason: why a ballot could not be read.
         weight: what the parts of a battle count for; a column only where it is given.
         reply: the text of the replies; a column only where it is given.
+        verdict: N distributions over `VOTES` of the verdict; columns only where it is given.
 
     Raises:
         ValueError: lengths that do not agree.
@@ -64,11 +69,15 @@ def ballot_table(
         "sample": _numbers(sample, len(ids)),
         "part": _numbers(part, len(ids)),
     }
+    names: tuple[str, ...] = CRITERIA
+    if verdict is not None:
+        names = (*CRITERIA, VERDICT)
+        filled = np.concatenate([filled, _verdicts(verdict)], axis=1)
     chosen = _chosen(filled)
-    for c, criterion in enumerate(CRITERIA):
-        columns[criterion] = _texts(chosen[:, c].tolist(), len(ids))
+    for c, name in enumerate(names):
+        columns[name] = _texts(chosen[:, c].tolist(), len(ids))
         for v, vote in enumerate(VOTES):
-            columns[f"{criterion}_{vote}"] = filled[:, c, v]
+            columns[f"{name}_{vote}"] = filled[:, c, v]
     columns["cut"] = _numbers(cut, len(ids))
     columns["reason"] = _texts(reason, len(ids))
     if weight is not None:
@@ -87,6 +96,15 @@ def _array(
     if not votes:
         return np.empty((0, *nothing.shape))
     return np.stack([nothing if ballot is None else ballot for ballot in votes])
+
+
+def _verdicts(
+    verdicts: Sequence[npt.NDArray[np.float64] | None],
+) -> npt.NDArray[np.float64]:
+    """(N, 1, 4)"""
+    nothing = np.full(len(VOTES), np.nan)
+    said = [nothing if one is None else one for one in verdicts]
+    return np.array(said, dtype=np.float64).reshape(len(said), 1, len(VOTES))
 
 
 def _chosen(votes: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:

@@ -31,10 +31,12 @@ _VARIABLES = {
     "question": {"criteria", "scale", "criterion", "nonce"},
 }
 _FLAGS = ("reason", "reference")
+_MAY = ("reasons", "verdict", "critique")  # flags that may be left out, for no
 _KEYS = {
     *("format", "name", "version", "asks", "reason", "reference", "max_tokens"),
     *("criteria", "scale", "system", "battle", "question"),
 }
+_OPTIONAL = {"system", "typical_tokens", *_MAY}
 
 
 def load_prompt(name_or_path: str | Path) -> Prompt:
@@ -80,36 +82,53 @@ def _parse(raw: bytes, file: str) -> Prompt:
             file=file,
             mend="write the file in the form of docs/prompts.md",
         )
-    missing = sorted(_KEYS - {"system"} - found.keys())
-    unknown = sorted(str(key) for key in found.keys() - _KEYS)
+    missing = sorted(_KEYS - _OPTIONAL - found.keys())
+    unknown = sorted(str(key) for key in found.keys() - _KEYS - _OPTIONAL)
     if missing or unknown:
         what = f"no {', '.join(missing)}" if missing else f"unknown key {', '.join(unknown)}"
-        raise InputError(what, file=file, mend=f"the keys are {', '.join(sorted(_KEYS))}")
+        raise InputError(
+            what, file=file, mend=f"the keys are {', '.join(sorted(_KEYS | _OPTIONAL))}"
+        )
     if found["asks"] not in ("all", "one"):
         raise InputError("asks is neither 'all' nor 'one'", file=file, mend="write asks: all")
-    for key in _FLAGS:
-        if not isinstance(found[key], bool):
-            raise InputError(f"{key} is neither true nor false", file=file, mend=f"{key}: false")
-    longest = found["max_tokens"]
-    if not isinstance(longest, int) or isinstance(longest, bool) or longest < 1:
-        raise InputError("max_tokens is no number from 1", file=file, mend="write a whole number")
+    flags = {key: _flag(found, key, file) for key in (*_FLAGS, *_MAY)}
+    if found["asks"] == "one" and any(flags[key] for key in _MAY):
+        asked = next(key for key in _MAY if flags[key])
+        mend = "write asks: all"
+        raise InputError(f"{asked} belongs to a reply on all criteria", file=file, mend=mend)
+    longest = _tokens(found, "max_tokens", file)
+    typical = _tokens(found, "typical_tokens", file) if "typical_tokens" in found else None
     prompt = Prompt(
         name=_text(found, "name", file),
         version=_text(found, "version", file),
         digest=blake2b(raw, digest_size=8).hexdigest(),
         file=file,
         one_by_one=found["asks"] == "one",
-        reason=found["reason"],
-        reference=found["reference"],
         max_tokens=longest,
+        typical_tokens=None if typical is None else min(typical, longest),
         definitions=_entries(found, "criteria", CRITERIA, file),
         scale=_entries(found, "scale", VOTES, file),
         system=_text(found, "system", file) if "system" in found else "",
         battle=_text(found, "battle", file),
         question=_text(found, "question", file),
+        **flags,
     )
     _check_templates(prompt)
     return prompt
+
+
+def _flag(found: Mapping[str, Any], key: str, file: str) -> bool:
+    said = found.get(key, False)
+    if not isinstance(said, bool):
+        raise InputError(f"{key} is neither true nor false", file=file, mend=f"{key}: false")
+    return said
+
+
+def _tokens(found: Mapping[str, Any], key: str, file: str) -> int:
+    said = found[key]
+    if not isinstance(said, int) or isinstance(said, bool) or said < 1:
+        raise InputError(f"{key} is no number from 1", file=file, mend="write a whole number")
+    return said
 
 
 def _mapping(raw: bytes, file: str) -> dict[Any, Any]:

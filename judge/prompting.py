@@ -26,7 +26,7 @@ from itertools import count
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
-from judge.ballots import CRITERIA, VOTES
+from judge.ballots import CRITERIA, VERDICT, VERDICTS, VOTES
 from judge.encoding import BattleText
 from judge.engines.base import Message
 from judge.errors import ArenaJudgeError, InputError
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 ORDERS = ("AB", "BA")
 NONCE_DIGITS = 16
+CRITIQUES = ("critique_a", "critique_b")
+"""The members of a reply that speak of each response, where that is asked for."""
 
 # What filling in a text may raise beside Jinja's own errors.
 _FAULTS = (TypeError, ValueError, ArithmeticError, LookupError, RecursionError, MemoryError)
@@ -63,6 +65,10 @@ class Prompt:
         definitions: what each criterion means, in the order of `CRITERIA`.
         scale: what each vote means, in the order of `VOTES`.
         system, battle, question: Jinja text.
+        reasons: whether each vote has a reason of its own before it.
+        verdict: whether a reply ends with which response is better on the whole.
+        critique: whether it begins with what is good and bad in each response.
+        typical_tokens: how long replies mostly are, for estimates; None for `max_tokens`.
     """
 
     name: str
@@ -78,6 +84,10 @@ class Prompt:
     system: str
     battle: str
     question: str
+    reasons: bool = False
+    verdict: bool = False
+    critique: bool = False
+    typical_tokens: int | None = None
 
     @property
     def criteria(self) -> tuple[str, ...]:
@@ -98,6 +108,11 @@ class Prompt:
         raise ValueError(f"prompt {self.name} asks no question about {about}; {mend}")
 
     @property
+    def writes(self) -> bool:
+        """Whether there is free text in a reply."""
+        return self.reason or self.reasons or self.critique
+
+    @property
     def choices(self) -> tuple[str, ...] | None:
         """The texts that a reply is one of; None where a reply is a JSON object."""
         return VOTES if self.one_by_one and not self.reason else None
@@ -105,27 +120,31 @@ class Prompt:
     @property
     def regex(self) -> str | None:
         """What a reply matches, for engines that decode by it; None where a reason is free text."""
-        if self.reason:
+        if self.writes:
             return None
         vote = "(?:" + "|".join(VOTES) + ")"
         if self.one_by_one:
             return vote
-        return r"\{" + ", ".join(f'"{name}": "{vote}"' for name in CRITERIA) + r"\}"
+        members = [f'"{name}": "{vote}"' for name in CRITERIA]
+        if self.verdict:
+            members.append(f'"{VERDICT}": "(?:{"|".join(VERDICTS)})"')
+        return r"\{" + ", ".join(members) + r"\}"
 
     def schema(self) -> dict[str, Any] | None:
         """The JSON schema of a reply, with its members in the order they are written; None where a
         reply is one of `choices`."""
         if self.choices is not None:
             return None
-        vote = {"type": "string", "enum": list(VOTES)}
-        members: dict[str, Any] = {"reason": {"type": "string"}} if self.reason else {}
+        text = {"type": "string"}
+        vote: dict[str, Any] = {"type": "string", "enum": list(VOTES)}
+        if self.reasons:
+            vote = _object({"reason": text, "vote": vote})
+        members: dict[str, Any] = dict.fromkeys(CRITIQUES, text) if self.critique else {}
+        members |= {"reason": text} if self.reason else {}
         members |= dict.fromkeys(("vote",) if self.one_by_one else CRITERIA, vote)
-        return {
-            "type": "object",
-            "properties": members,
-            "required": list(members),
-            "additionalProperties": False,
-        }
+        if self.verdict:
+            members[VERDICT] = {"type": "string", "enum": list(VERDICTS)}
+        return _object(members)
 
     def render(
         self,
@@ -190,6 +209,15 @@ class Prompt:
         except (TemplateError, *_FAULTS) as error:
             raise bad_template(self.file, key, error) from None
         return filled
+
+
+def _object(members: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": members,
+        "required": list(members),
+        "additionalProperties": False,
+    }
 
 
 def _criterion(name: str, text: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from judge.ballots import CRITERIA, VOTES
+from judge.ballots import CRITERIA, VERDICT, VOTES
 from judge.likelihood import distributions
 from judge.prompting import ORDERS, Prompt
 from judge.replies import Unreadable, read_votes
@@ -24,6 +24,7 @@ __all__ = ["TURNED", "Ballot", "Unreadable", "fill_ballot", "read_ballot"]
 
 TURNED = [VOTES.index(vote) for vote in ("B", "A", "AB", "NA")]
 """`votes[..., TURNED]` speaks of the battle with its responses swapped."""
+_PLACES = {name: place for place, name in enumerate((*CRITERIA, VERDICT))}
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,13 @@ class Ballot:
         hard: the criteria whose vote is certain only because no log-probabilities say otherwise:
             there were none, they could not be laid beside the text, or hardly any of the
             probability was the four labels'.
+        verdict: (4,) which response is better on the whole; None where that was not asked.
     """
 
     votes: npt.NDArray[np.float64]
     said: tuple[str, ...]
     hard: tuple[str, ...]
+    verdict: npt.NDArray[np.float64] | None = None
 
 
 def read_ballot(
@@ -74,14 +77,20 @@ def fill_ballot(
     if reply.finish in ("refusal", "content_filter"):
         raise Unreadable("the model declined to answer")
     asked = prompt.criteria if criterion is None else (criterion,)
+    if prompt.verdict:
+        asked = (*asked, VERDICT)
     found = read_votes(reply.text, asked, cut=reply.finish == "length")
+    if VERDICT in found and found[VERDICT].label == "NA":
+        raise Unreadable("no verdict but NA")
     soft = distributions(found, reply.text, reply.logprobs) if reply.logprobs else {}
-    votes = np.full((len(CRITERIA), len(VOTES)), np.nan)
-    said = [""] * len(CRITERIA)
+    votes = np.full((len(CRITERIA) + 1, len(VOTES)), np.nan)
+    said = [""] * (len(CRITERIA) + 1)
     for name, vote in found.items():
-        place, label = CRITERIA.index(name), VOTES.index(vote.label)
+        place, label = _PLACES[name], VOTES.index(vote.label)
         votes[place] = soft.get(name, np.eye(len(VOTES))[label])
         said[place] = VOTES[TURNED[label] if order == "BA" else label]
     if order == "BA":
         votes = votes[:, TURNED]
-    return Ballot(votes, tuple(said), tuple(name for name in asked if name not in soft))
+    hard = tuple(name for name in asked if name not in soft)
+    verdict = votes[-1] if prompt.verdict else None
+    return Ballot(votes[:-1], tuple(said[:-1]), hard, verdict)

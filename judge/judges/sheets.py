@@ -19,7 +19,41 @@ from judge.ballots import UNANSWERED, ballot_table
 from judge.context.fitted import Fitted
 from judge.engines.base import BUDGET, Reply
 from judge.prompting import Prompt
-from judge.voting import Unreadable, read_ballot
+from judge.voting import Ballot, Unreadable, fill_ballot
+
+
+@dataclass(eq=False, slots=True)
+class Spent:
+    """What the calls of a ballot took, those that had to be made again included.
+
+    Attributes:
+        attempts: replies that came.
+        finish: why the last one ended.
+        time: when it came, in seconds since 1970; 0 where that is not known.
+        seconds: sum.
+        prompt, cached, completion: tokens.
+        cost: dollars, when the calls were made.
+    """
+
+    attempts: int = 0
+    finish: str = ""
+    time: float = 0.0
+    seconds: float = 0.0
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    cost: float = 0.0
+
+    def count(self, reply: Reply) -> None:
+        """Adds a call."""
+        self.attempts += 1
+        self.finish = reply.finish
+        self.time = max(self.time, reply.time)
+        self.seconds += reply.seconds
+        self.prompt += reply.usage.prompt
+        self.cached += reply.usage.cached
+        self.completion += reply.usage.completion
+        self.cost += reply.cost
 
 
 @dataclass(eq=False, slots=True)
@@ -35,6 +69,9 @@ class Sheet:
         votes: (5, 4) as far as they could be read; None for none.
         replies: what was read, a line a question.
         reason: why a question has no answer.
+        verdict: (4,) which response is better on the whole, where that was asked.
+        unread: the last reply that nothing could be read from.
+        spent: what its calls took.
     """
 
     battle: int
@@ -46,6 +83,9 @@ class Sheet:
     votes: Floats | None = None
     replies: list[str] = field(default_factory=list)
     reason: str = ""
+    verdict: Floats | None = None
+    unread: str = ""
+    spent: Spent = field(default_factory=Spent)
 
 
 class Call(NamedTuple):
@@ -97,17 +137,20 @@ class Run:
             sheet.reason = _failure(reply.error)
         else:
             self.reading.replies += 1
+            sheet.spent.count(reply)
             try:
-                votes = _read(reply, prompt, call.criterion, sheet.order)
+                ballot = _read(reply, prompt, call.criterion, sheet.order)
             except Unreadable as error:
                 self.reading.unreadable += 1
+                sheet.unread = reply.text
                 if call.attempt < retries:
                     self.again.append(call._replace(attempt=call.attempt + 1))
                     return False
                 asked = f"{call.attempt + 1} times" if call.attempt else "once"
                 sheet.reason = f"unreadable, asked {asked}: {error.reason}"
             else:
-                sheet.votes = _merged(sheet.votes, votes)
+                sheet.votes = _merged(sheet.votes, ballot.votes)
+                sheet.verdict = ballot.verdict
                 line = reply.text if call.criterion is None else f"{call.criterion}: {reply.text}"
                 sheet.replies.append(line)
         sheet.left -= 1
@@ -116,7 +159,7 @@ class Run:
         self.pending[sheet.battle] -= 1
         return not self.pending[sheet.battle]
 
-    def table(self, judge: str) -> pd.DataFrame:
+    def table(self, judge: str, *, verdict: bool = False) -> pd.DataFrame:
         """The ballot table of the sheets, with the battles' places for ids."""
         sheets = self.sheets
         return ballot_table(
@@ -131,6 +174,25 @@ class Run:
             weight=[sheet.fitted.weight for sheet in sheets],
             # In one order, whichever was answered first.
             reply=["\n".join(sorted(sheet.replies)) for sheet in sheets],
+            verdict=[sheet.verdict for sheet in sheets] if verdict else None,
+        )
+
+    def records(self, judge: str, *, verdict: bool) -> pd.DataFrame:
+        """The ballot table with what each ballot took; a ballot that could not be read has its last
+        reply. Further columns: `attempts`, `finish`, `time`, `seconds`, `prompt_tokens`,
+        `cached_tokens`, `completion_tokens`, `cost`."""
+        spent = [sheet.spent for sheet in self.sheets]
+        replies = ["\n".join(sorted(sheet.replies)) or sheet.unread for sheet in self.sheets]
+        return self.table(judge, verdict=verdict).assign(
+            reply=pd.Series(replies, dtype="str"),
+            attempts=np.array([one.attempts for one in spent], dtype=np.int64),
+            finish=pd.Series([one.finish for one in spent], dtype="str"),
+            time=np.array([one.time for one in spent], dtype=np.float64),
+            seconds=np.array([one.seconds for one in spent], dtype=np.float64),
+            prompt_tokens=np.array([one.prompt for one in spent], dtype=np.int64),
+            cached_tokens=np.array([one.cached for one in spent], dtype=np.int64),
+            completion_tokens=np.array([one.completion for one in spent], dtype=np.int64),
+            cost=np.array([one.cost for one in spent], dtype=np.float64),
         )
 
     def unjudged(self) -> dict[int, str]:
@@ -143,17 +205,17 @@ class Run:
         return found
 
 
-def _read(reply: Reply, prompt: Prompt, criterion: str | None, order: str) -> Floats:
-    """(5, 4) votes of a reply, not to be written to."""
-    if reply.logprobs is None:
+def _read(reply: Reply, prompt: Prompt, criterion: str | None, order: str) -> Ballot:
+    """The ballot of a reply; its votes are not to be written to."""
+    # There are few ways to write a ballot without free text, and a run has many of each.
+    if reply.logprobs is None and not prompt.writes:
         return _read_text(reply.text, reply.finish, prompt, criterion, order)
-    return read_ballot(reply, prompt, criterion, order)
+    return fill_ballot(reply, prompt, criterion, order)
 
 
-# There are few ways to write a ballot without a reason, and a run has many of each.
 @lru_cache(maxsize=4096)
-def _read_text(text: str, finish: str, prompt: Prompt, criterion: str | None, order: str) -> Floats:
-    return read_ballot(Reply(text, finish), prompt, criterion, order)
+def _read_text(text: str, finish: str, prompt: Prompt, criterion: str | None, order: str) -> Ballot:
+    return fill_ballot(Reply(text, finish), prompt, criterion, order)
 
 
 def _merged(votes: Floats | None, more: Floats) -> Floats:

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from judge.replies.items import VERDICT, Item, Vote, criterion_of
+from judge.ballots import VERDICT
+from judge.replies.items import CONCLUSION, Item, Vote, criterion_of
 from judge.replies.phrases import phrase
 
-_VERDICT_KEY = re.compile(rf"\W*(?:{VERDICT})\W*$", re.IGNORECASE)
+_VERDICT_KEY = re.compile(rf"\W*(?:{CONCLUSION})\W*$", re.IGNORECASE)
 _DEEPEST = 4
 _SPACE = re.compile(r"\s*")
 _STRICT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\d.eE+-]*|true|false|null', re.DOTALL)
@@ -117,6 +118,27 @@ def block_items(text: str, start: int, asked: Sequence[str]) -> Iterator[Item]:
             yield Item(name, vote, node.value, begin, at, True)
 
 
+def block_texts(text: str, start: int) -> Iterator[dict[tuple[str, ...], str]]:
+    """For each JSON block of a reply, its texts by the keys that lead to them."""
+    bracket = re.compile(r"[{\[]")
+    at = start
+    while found := bracket.search(text, at):
+        begin = found.start()
+        group = _group(text, begin, strict=True) or _group(text, begin, strict=False)
+        at = group.end if group else begin + 1
+        if group:
+            yield dict(_leaves(group, ()))
+
+
+def _leaves(group: _Group, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    for key, node in group.members:
+        path = (*above, key.strip().lower())
+        if isinstance(node, _Group):
+            yield from _leaves(node, path)
+        elif node.text:
+            yield path, node.value
+
+
 def _members(group: _Group, asked: Sequence[str]) -> Iterator[tuple[str, _Scalar]]:
     """The values that are votes, with their criteria."""
     verdict = _verdict(group)
@@ -135,7 +157,7 @@ def _members(group: _Group, asked: Sequence[str]) -> Iterator[tuple[str, _Scalar
             vote = node if isinstance(node, _Scalar) else _verdict(node)
             if vote is not None:
                 yield name, vote
-        elif isinstance(node, _Group) and not name:
+        elif isinstance(node, _Group) and name in ("", VERDICT):
             yield from _members(node, asked)
         elif len(asked) == 1 and isinstance(node, _Scalar) and _VERDICT_KEY.match(key):
             yield asked[0], node

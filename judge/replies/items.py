@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from judge.ballots import CRITERIA
+from judge.ballots import CRITERIA, VERDICT
 from judge.errors import ArenaJudgeError
 
-_KEYS = {re.sub(r"[^a-z]", "", name): name for name in CRITERIA}
-VERDICT = (
+_KEYS = {re.sub(r"[^a-z]", "", name): name for name in (*CRITERIA, VERDICT)}
+CONCLUSION = (
     r"(?:final\W?)?(?:vote|answer|verdict|choice|winner|decision|judge?ment|preference|conclusion)"
     r"|better(?:\W?response)?"
 )
@@ -47,7 +47,7 @@ class Item:
     """Something said on a criterion: a vote, or what is none and stands where one belongs.
 
     Attributes:
-        name: the criterion.
+        name: the criterion, or the verdict.
         vote: None for what is off the scale.
         value: what was said.
         start, end: of the line, or of the whole JSON block.
@@ -63,5 +63,6 @@ class Item:
 
 
 def criterion_of(key: str) -> str:
-    """The criterion that a key means, whatever its case and marks; empty for none."""
+    """The criterion that a key means, or the verdict, whatever its case and marks; empty for
+    none."""
     return _KEYS.get(re.sub(r"[^a-z]", "", key.lower()), "")

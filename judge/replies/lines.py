@@ -4,33 +4,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 
-from judge.replies.items import VERDICT, Item, criterion_of
+from judge.ballots import VERDICT
+from judge.replies.items import CONCLUSION, Item, criterion_of
 from judge.replies.phrases import phrase
 
-_NAME = r"relevance|accuracy|clarity|logical[\s_-]*flow|responsiveness"
+_CRITERION = r"relevance|accuracy|clarity|logical[\s_-]*flow|responsiveness"
 _LEAD = r"[\s#•+|({\[–—-]*(?:[*_]{0,3}\(?\d{1,2}[.):]\s*)?(?:[*•-]\s+)?"
 _SEPARATOR = r"(?::|=>?|-+>?|–|—|→|\||\bis\b)"
 _OPENED = r"(?P<open>[\"'`*_“‘\s]*)"
 _CLOSED = r"(?P<close>[\"'`*_”’)\s]*)"
-_NAMED = re.compile(
-    rf"{_LEAD}{_OPENED}(?:(?:my\s+)?(?:final\s+)?vote\s+)?(?:(?:on|for)\s+)?(?P<name>{_NAME})\b"
-    rf"{_CLOSED}(?:\([^()\n]{{0,200}}\)\W*?)?(?:vote)?[*_`\s]*?{_SEPARATOR}(?P<value>.*)",
-    re.IGNORECASE,
-)
-_BESIDE_NAME = re.compile(
-    rf"{_LEAD}{_OPENED}(?P<name>(?i:{_NAME})){_CLOSED}(?P<value>\b(?:AB|NA|A|B)[*_`.,;\s]*)$"
-)
-_NEXT_NAME = re.compile(
-    rf"[,;|{{]\s*(?=[\"'`*_“‘\s]*(?:{_NAME})\b[\"'`*_”’)\s]*{_SEPARATOR})", re.IGNORECASE
-)
 _NUMBERED = re.compile(r"[\s*_#-]*\(?(?P<number>\d{1,2})[.):](?P<value>.+)")
 _JUDGED = re.compile(
     rf"{_LEAD}{_OPENED}(?:(?:so|thus|therefore|overall|final|my|the|and)\b\W+)*(?:"
-    rf"(?:{VERDICT})\b(?:\s+(?:on|for)\s+(?P<name>{_NAME}))?{_CLOSED}{_SEPARATOR}"
+    rf"(?:{CONCLUSION})\b(?:\s+(?:on|for)\s+(?P<name>{_CRITERION}))?{_CLOSED}{_SEPARATOR}"
     r"|I\s+(?:would\s+)?(?:vote|choose|pick|prefer)\b(?:\s+for)?(?P<none>))(?P<value>.*)",
     re.IGNORECASE,
 )
+
+
+class _Patterns:
+    """How a line names what it votes on: one of the criteria, or the verdict where that was asked
+    for; elsewhere `verdict` is a word as any other."""
+
+    def __init__(self, verdict: bool) -> None:
+        name = rf"{_CRITERION}|{VERDICT}" if verdict else _CRITERION
+        self.named = re.compile(
+            rf"{_LEAD}{_OPENED}(?:(?:my\s+)?(?:final\s+)?vote\s+)?(?:(?:on|for)\s+)?"
+            rf"(?P<name>{name})\b{_CLOSED}(?:\([^()\n]{{0,200}}\)\W*?)?(?:vote)?[*_`\s]*?"
+            rf"{_SEPARATOR}(?P<value>.*)",
+            re.IGNORECASE,
+        )
+        self.beside_name = re.compile(
+            rf"{_LEAD}{_OPENED}(?P<name>(?i:{name})){_CLOSED}"
+            r"(?P<value>\b(?:AB|NA|A|B)[*_`.,;\s]*)$"
+        )
+        self.next_name = re.compile(
+            rf"[,;|{{]\s*(?=[\"'`*_“‘\s]*(?:{name})\b[\"'`*_”’)\s]*{_SEPARATOR})", re.IGNORECASE
+        )
+
+
+@cache
+def _patterns(verdict: bool) -> _Patterns:
+    return _Patterns(verdict)
 
 
 def line_items(text: str, start: int, asked: Sequence[str], *, alone: bool) -> list[Item]:
@@ -40,10 +57,11 @@ def line_items(text: str, start: int, asked: Sequence[str], *, alone: bool) -> l
         for found in re.compile(r"[^\n]+").finditer(text, start)
         if not re.match(r"\s*(?:>|```\w*\s*$|$)", found[0])
     ]
+    patterns = _patterns(VERDICT in asked)
     items: list[Item] = []
     for number, line in enumerate(lines):
-        for at, piece in _pieces(line[0], line.start()):
-            item = _named(piece, at, asked)
+        for at, piece in _pieces(line[0], line.start(), patterns):
+            item = _named(piece, at, asked, patterns)
             if item is None and len(asked) == 1:
                 first = alone and number == 0 and at == line.start()
                 item = _single(piece, at, asked[0], first=first)
@@ -56,18 +74,18 @@ def line_items(text: str, start: int, asked: Sequence[str], *, alone: bool) -> l
     return found or _bare(lines, asked)
 
 
-def _pieces(line: str, at: int) -> Iterator[tuple[int, str]]:
+def _pieces(line: str, at: int, patterns: _Patterns) -> Iterator[tuple[int, str]]:
     """A line cut before each further criterion that it names, with where the pieces begin."""
     begin = 0
-    for found in _NEXT_NAME.finditer(line):
+    for found in patterns.next_name.finditer(line):
         yield at + begin, line[begin : found.start()]
         begin = found.end()
     yield at + begin, line[begin:]
 
 
-def _named(piece: str, at: int, asked: Sequence[str]) -> Item | None:
+def _named(piece: str, at: int, asked: Sequence[str], patterns: _Patterns) -> Item | None:
     """`relevance: A` and its like."""
-    found = _NAMED.match(piece) or _BESIDE_NAME.match(piece)
+    found = patterns.named.match(piece) or patterns.beside_name.match(piece)
     if found is None or criterion_of(found["name"]) not in asked:
         return None
     for marks in ('"“', "'‘"):

@@ -12,7 +12,10 @@ from judge.encoding import BattleText
 from judge.errors import InputError
 from judge.prompt_files import load_prompt, own_prompts
 
-NAMES = ("criterion", "discriminator", "reasoned", "referenced")
+NAMES = (
+    *("annotated", "annotated_referenced", "criterion", "critiqued", "critiqued_referenced"),
+    *("discriminator", "reasoned", "referenced"),
+)
 FILES = Path(__file__).parents[2] / "prompts"
 TALK = BattleText(("What is 17 * 3?",), ("51.",), ("It is 41.",))
 # Lists of lists: twelve lines that would be written out as 10 ** 12 words.
@@ -136,7 +139,35 @@ def test_files_that_are_no_prompts(tmp_path: Path, raw: bytes, says: str) -> Non
 
 
 def test_prompts_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no prompt is called best; take one of criterion, disc"):
+    with pytest.raises(InputError, match="no prompt is called best; take one of annotated, "):
         load_prompt("best")
     with pytest.raises(InputError, match="No such file"):
         load_prompt(tmp_path / "none.yaml")
+
+
+def test_a_reply_may_end_with_a_verdict_alone(tmp_path: Path) -> None:
+    prompt = load_prompt(_own(tmp_path, ("reference: false", "reference: false\nverdict: true")))
+    schema = prompt.schema()
+    assert schema is not None
+    assert list(schema["properties"]) == [*CRITERIA, "verdict"]
+    reply = "{" + ", ".join(f'"{name}": "NA"' for name in CRITERIA) + ', "verdict": "AB"}'
+    assert prompt.regex is not None
+    assert re.fullmatch(prompt.regex, reply)
+    assert not re.fullmatch(prompt.regex, reply.replace('"AB"', '"NA"'))
+
+
+@pytest.mark.parametrize("flag", ["reasons", "verdict", "critique"])
+def test_what_speaks_of_all_criteria_is_not_asked_one_by_one(tmp_path: Path, flag: str) -> None:
+    change = ("reference: false", f"reference: false\n{flag}: true")
+    with pytest.raises(InputError, match=f"{flag} belongs to a reply on all criteria"):
+        load_prompt(_own(tmp_path, change, base="criterion"))
+    with pytest.raises(InputError, match=f"{flag} is neither true nor false"):
+        load_prompt(_own(tmp_path, ("reference: false", f"reference: false\n{flag}: 1")))
+
+
+def test_replies_are_typically_no_longer_than_they_may_be(tmp_path: Path) -> None:
+    more = ("max_tokens: 128", "max_tokens: 128\ntypical_tokens: 500")
+    assert load_prompt(_own(tmp_path, more)).typical_tokens == 128
+    assert load_prompt("discriminator").typical_tokens is None
+    with pytest.raises(InputError, match="typical_tokens is no number from 1"):
+        load_prompt(_own(tmp_path, ("max_tokens: 128", "max_tokens: 128\ntypical_tokens: none")))

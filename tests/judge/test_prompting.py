@@ -20,7 +20,10 @@ from judge.errors import ArenaJudgeError
 from judge.prompt_files import load_prompt
 from judge.prompting import NONCE_DIGITS, Prompt, draw_nonce, spaced
 
-NAMES = ("criterion", "discriminator", "reasoned", "referenced")
+NAMES = (
+    *("annotated", "annotated_referenced", "criterion", "critiqued", "critiqued_referenced"),
+    *("discriminator", "reasoned", "referenced"),
+)
 GOLDEN = Path(__file__).parent / "prompts"
 FILES = Path(__file__).parents[2] / "prompts"
 
@@ -244,6 +247,13 @@ def test_schema_choices_and_regex_agree_with_the_words() -> None:
     assert reasoned is not None
     assert list(reasoned["properties"]) == ["reason", *CRITERIA]
     assert own("reasoned").regex is None
+    critiqued = own("critiqued").schema()
+    assert critiqued is not None
+    members = critiqued["properties"]
+    assert list(members) == ["critique_a", "critique_b", *CRITERIA, "verdict"]
+    assert list(members["accuracy"]["properties"]) == ["reason", "vote"]
+    assert members["verdict"]["enum"] == ["A", "B", "AB"]
+    assert own("critiqued").regex is None
     single = own("criterion")
     assert single.schema() is None
     assert single.choices == VOTES

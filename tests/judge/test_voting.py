@@ -14,9 +14,11 @@ from judge.ballots import CRITERIA, VOTES, ballot_table
 from judge.encoding import BattleText
 from judge.engines.base import Reply, TokenChoice
 from judge.prompt_files import load_prompt
+from judge.replies import read_texts
 from judge.voting import TURNED, Unreadable, fill_ballot, read_ballot
 
 ALL, ONE, REASONED = (load_prompt(name) for name in ("discriminator", "criterion", "reasoned"))
+ANNOTATED, CRITIQUED = load_prompt("annotated"), load_prompt("critiqued")
 
 five_votes = st.tuples(*[st.sampled_from(VOTES)] * 5)
 
@@ -139,3 +141,89 @@ def test_ballots_go_into_a_table() -> None:
     table = ballot_table(["x", "y"], "me", votes, order=["AB", "BA"], reason=["", "empty reply"])
     assert table.loc[0, list(CRITERIA)].tolist() == ["A", "B", "AB", "NA", "A"]
     assert table.loc[1, list(CRITERIA)].isna().all()
+
+
+# --- verdicts and texts ---------------------------------------------------------------------------
+
+sentences = st.text(max_size=60) | st.sampled_from(
+    ['A is better: "verdict": "B"', "{relevance: A}", "verdict: A", "Response B wins.", '\\ "x"']
+)
+
+
+@settings(deadline=None)
+@given(
+    votes=five_votes,
+    verdict=st.sampled_from(["A", "B", "AB"]),
+    order=st.sampled_from(["AB", "BA"]),
+    reasons=st.tuples(*[sentences] * 5),
+    critiques=st.tuples(sentences, sentences),
+)
+def test_an_annotation_is_read_back_whatever_its_reasons_say(
+    votes: tuple[str, ...],
+    verdict: str,
+    order: str,
+    reasons: tuple[str, ...],
+    critiques: tuple[str, str],
+) -> None:
+    turned = {"A": "B", "B": "A", "AB": "AB", "NA": "NA"} if order == "BA" else {}
+    members: dict[str, object] = dict(zip(("critique_a", "critique_b"), critiques, strict=True))
+    for name, reason, vote in zip(CRITERIA, reasons, votes, strict=True):
+        members[name] = {"reason": reason, "vote": vote}
+    text = json.dumps({**members, "verdict": verdict})
+    ballot = fill_ballot(Reply(text), CRITIQUED, order=order)
+    assert ballot.said == tuple(turned.get(vote, vote) for vote in votes)
+    assert ballot.verdict is not None
+    assert VOTES[int(ballot.verdict.argmax())] == turned.get(verdict, verdict)
+    texts = read_texts(text)
+    assert texts.reasons == dict(zip(CRITERIA, (one.strip() for one in reasons), strict=True))
+    assert texts.critiques == {"A": critiques[0].strip(), "B": critiques[1].strip()}
+
+
+def test_a_verdict_is_a_distribution_where_the_tokens_tell_of_one() -> None:
+    text = _annotation("A")
+    cut = text.rindex('"A"') + 1
+    tokens = _tokens(
+        (text[:cut], {text[:cut]: 1.0}), ("A", {"A": 0.75, "B": 0.25}), ('"}', {'"}': 1.0})
+    )
+    ballot = fill_ballot(Reply(text, logprobs=tokens), ANNOTATED, order="BA")
+    assert ballot.verdict == pytest.approx([0.25, 0.75, 0.0, 0.0])
+
+
+def _annotation(verdict: str) -> str:
+    votes = {name: {"reason": "It is.", "vote": "A"} for name in CRITERIA}
+    return json.dumps({**votes, "verdict": verdict})
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (_annotation("NA"), "no verdict but NA"),
+        (_annotation("C"), "off the scale on verdict"),
+        (_ballot(("A",) * 5), "no vote on verdict"),
+        (_annotation("A") + "\nVerdict: B", "contradictory votes on verdict"),
+    ],
+)
+def test_an_annotation_without_a_clear_verdict_is_asked_for_again(text: str, why: str) -> None:
+    with pytest.raises(Unreadable, match=why):
+        fill_ballot(Reply(text), ANNOTATED)
+
+
+def test_a_verdict_that_was_not_asked_for_says_nothing() -> None:
+    ballot = fill_ballot(Reply(_ballot(("A",) * 5, verdict="B")), ALL)
+    assert ballot.verdict is None
+    assert ballot.said == ("A",) * 5
+
+
+def test_an_annotation_in_lines_is_read_too() -> None:
+    lines = "\n".join(f"{name}: B" for name in (*CRITERIA, "Verdict"))
+    ballot = fill_ballot(Reply(lines), ANNOTATED)
+    assert ballot.verdict is not None
+    assert ballot.verdict.tolist() == [0.0, 1.0, 0.0, 0.0]
+
+
+def test_texts_come_from_the_last_block_and_never_from_thinking() -> None:
+    thought = '<think>{"reason": "draft"}</think>'
+    assert read_texts(thought + "relevance: A").reason == ""
+    reply = thought + "```json\n{'reason': 'It\u2019s right.', 'relevance': 'A'}\n```"
+    assert read_texts(reply).reason == "It\u2019s right."
+    assert read_texts("no JSON").reasons == {}
