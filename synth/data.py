@@ -25,11 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from judge.ballots import CRITERIA
 from judge.errors import InputError
 from judge.files.folders import written_folder
 from synth.manifests import read_manifest, write_manifest
-from synth.tables import table_writer
+from synth.tables import NUMBERS, WHOLE, table_writer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +40,8 @@ FILE, BATTLES, ANNOTATIONS = "synth.yaml", "battles.parquet", "annotations.parqu
 FORMAT = 1
 KIND = "annotated set"
 REASONS = tuple(f"{name}_reason" for name in CRITERIA)
-CRITIQUES = ("critique_a", "critique_b")
-VERDICT = "verdict"
+BALLOT_REASON = "ballot_reason"
+
 _MEND = "make one with arena-judge synth run, or name a file of votes and its --battles"
 
 
@@ -85,6 +87,8 @@ def read_annotated(name: str | Path, battles: str | Path | None = None) -> Annot
         if not (path / file).is_file():
             raise InputError(f"has no {file}", file=name, mend="make it again")
     said = read_ballots(path / ANNOTATIONS)
+    for column in said.columns.intersection([*NUMBERS, *WHOLE]):
+        said[column] = said[column].astype(np.float64 if column in NUMBERS else np.int64)
     return _checked(AnnotatedSet(str(name), read_battles(path / BATTLES), said, manifest))
 
 

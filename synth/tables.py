@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 TURNS = ("prompt", "response_a", "response_b", "reference")
 _SHARES = tuple(f"{name}_{vote}" for name in (*CRITERIA, "verdict") for vote in VOTES)
-_NUMBERS = {
+NUMBERS = {
     *("label_a", "label_b", "label_tie", "votes_a", "votes_b", "votes_tie"),
     *("weight", "time", "seconds", "cost", "closeness"),
     *_SHARES,
 }
-_WHOLE = {
+WHOLE = {
     *("sample", "part", "cut", "attempts"),
     *("prompt_tokens", "cached_tokens", "completion_tokens"),
 }
@@ -77,9 +77,9 @@ def _type(name: str) -> pa.DataType:
 
     if name in TURNS:
         return pa.list_(pa.string())
-    if name in _NUMBERS:
+    if name in NUMBERS:
         return pa.float64()
-    return pa.int64() if name in _WHOLE else pa.string()
+    return pa.int64() if name in WHOLE else pa.string()
 
 
 def _column(table: pd.DataFrame, name: str, kind: pa.DataType) -> pa.Array:

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import click
@@ -119,10 +119,17 @@ class Progress:
         what: what the rows are, for the line.
         total: how many there will be, None when that is not known.
         about: the total is an estimate.
+        more: what else the line is to say at its end, asked when it is shown.
     """
 
-    def __init__(self, what: str, total: int | None, about: bool = False) -> None:
-        self._what, self._total, self._about = what, total, about
+    def __init__(
+        self,
+        what: str,
+        total: int | None,
+        about: bool = False,
+        more: Callable[[], str] | None = None,
+    ) -> None:
+        self._what, self._total, self._about, self._more = what, total, about, more
         self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._started = self._shown = time.monotonic()
         self._done = 0
@@ -146,7 +153,7 @@ class Progress:
         if now - self._shown < (_REFRESH_SECONDS if self._live else LOG_SECONDS):
             return
         self._shown = now
-        line = self._line(now - self._started)
+        line = self._line(now - self._started) + (self._more() if self._more else "")
         if self._live:
             room = shutil.get_terminal_size().columns - 1
             click.echo(f"\r{line[:room]}\x1b[K", err=True, nl=False)

@@ -102,8 +102,8 @@ class PromptedJudge(Judge):
         self, battles: pd.DataFrame, *, records: bool = False
     ) -> tuple[pd.DataFrame, dict[int, str]]:
         """The ballot table of these battles, with their places from "0" for ids, and why battles
-        have no readable ballot, by their places. `records` asks for the verdict too, and for what
-        each ballot took (see `judge.judges.sheets.Run.records`)."""
+        have no readable ballot, by their places. `records` asks for verdicts too, and for what each
+        ballot took (see `judge.judges.sheets.Run.records`)."""
         run = Run()
         with ExitStack() as turn:
             turn.enter_context(self._turn)
@@ -111,8 +111,7 @@ class PromptedJudge(Judge):
             self._ask(chain(first, _then(turn.close)), run)
             while run.again:
                 self._ask(self._requests(iter(()), run), run)
-        verdict = self.prompt.verdict
-        table = run.records(self.name, verdict=verdict) if records else run.table(self.name)
+        table = run.records(self.name) if records else run.table(self.name)
         self._remember(table, run.reading)
         return table, run.unjudged()
 

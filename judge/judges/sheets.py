@@ -17,6 +17,7 @@ import pandas as pd
 from judge.aggregation import Floats
 from judge.ballots import UNANSWERED, ballot_table
 from judge.context.fitted import Fitted
+from judge.encoding import BattleText
 from judge.engines.base import BUDGET, Reply
 from judge.prompting import Prompt
 from judge.voting import Ballot, Unreadable, fill_ballot
@@ -159,31 +160,24 @@ class Run:
         self.pending[sheet.battle] -= 1
         return not self.pending[sheet.battle]
 
-    def table(self, judge: str, *, verdict: bool = False) -> pd.DataFrame:
+    def table(self, judge: str) -> pd.DataFrame:
         """The ballot table of the sheets, with the battles' places for ids."""
-        sheets = self.sheets
-        return ballot_table(
-            [str(sheet.battle) for sheet in sheets],
-            judge,
-            [sheet.votes for sheet in sheets],
-            order=[sheet.order for sheet in sheets],
-            sample=[sheet.sample for sheet in sheets],
-            part=[sheet.fitted.part for sheet in sheets],
-            cut=[_cut(sheet.fitted) for sheet in sheets],
-            reason=["" if sheet.votes is not None else sheet.reason for sheet in sheets],
-            weight=[sheet.fitted.weight for sheet in sheets],
-            # In one order, whichever was answered first.
-            reply=["\n".join(sorted(sheet.replies)) for sheet in sheets],
-            verdict=[sheet.verdict for sheet in sheets] if verdict else None,
-        )
+        return _table(judge, self.sheets)
 
-    def records(self, judge: str, *, verdict: bool) -> pd.DataFrame:
-        """The ballot table with what each ballot took; a ballot that could not be read has its last
-        reply. Further columns: `attempts`, `finish`, `time`, `seconds`, `prompt_tokens`,
-        `cached_tokens`, `completion_tokens`, `cost`."""
-        spent = [sheet.spent for sheet in self.sheets]
-        replies = ["\n".join(sorted(sheet.replies)) or sheet.unread for sheet in self.sheets]
-        return self.table(judge, verdict=verdict).assign(
+    def records(self, judge: str) -> pd.DataFrame:
+        """The ballot table with verdicts and what each ballot took; a ballot that could not be read
+        has its last reply, and a battle that could not be asked about a ballot in no order. Further
+        columns: `attempts`, `finish`, `time`, `seconds`, `prompt_tokens`, `cached_tokens`,
+        `completion_tokens`, `cost`."""
+        nothing = Fitted(BattleText((), (), ()))
+        unasked = [
+            Sheet(place, nothing, None, "", 0, 0, reason=reason)
+            for place, reason in self.reasons.items()
+        ]
+        sheets = [*self.sheets, *unasked]
+        spent = [sheet.spent for sheet in sheets]
+        replies = ["\n".join(sorted(sheet.replies)) or sheet.unread for sheet in sheets]
+        return _table(judge, sheets, verdict=True).assign(
             reply=pd.Series(replies, dtype="str"),
             attempts=np.array([one.attempts for one in spent], dtype=np.int64),
             finish=pd.Series([one.finish for one in spent], dtype="str"),
@@ -203,6 +197,23 @@ class Run:
             if sheet.battle not in judged:
                 found.setdefault(sheet.battle, sheet.reason)
         return found
+
+
+def _table(judge: str, sheets: list[Sheet], *, verdict: bool = False) -> pd.DataFrame:
+    return ballot_table(
+        [str(sheet.battle) for sheet in sheets],
+        judge,
+        [sheet.votes for sheet in sheets],
+        order=[sheet.order for sheet in sheets],
+        sample=[sheet.sample for sheet in sheets],
+        part=[sheet.fitted.part for sheet in sheets],
+        cut=[_cut(sheet.fitted) for sheet in sheets],
+        reason=["" if sheet.votes is not None else sheet.reason for sheet in sheets],
+        weight=[sheet.fitted.weight for sheet in sheets],
+        # In one order, whichever was answered first.
+        reply=["\n".join(sorted(sheet.replies)) for sheet in sheets],
+        verdict=[sheet.verdict for sheet in sheets] if verdict else None,
+    )
 
 
 def _read(reply: Reply, prompt: Prompt, criterion: str | None, order: str) -> Ballot:
