@@ -62,6 +62,16 @@ def read_turns(rows: Rows, are_json: Mapping[str, bool]) -> dict[str, list[Turns
     return turns
 
 
+def read_prompts(rows: Rows, name: str, is_json: bool) -> list[Prompt]:
+    """What each cell of a column asks, whatever the column is called; see `read_turns`."""
+    return _column(rows, name, is_json, _prompt)
+
+
+def read_responses(rows: Rows, name: str, is_json: bool) -> list[Turns]:
+    """What each cell of a column answers; nothing where it is empty; see `read_turns`."""
+    return _column(rows, name, is_json, _response)
+
+
 def _matched(rows: Rows, at: int, name: str, response: Turns, prompt: Prompt) -> Turns:
     """A response with the answers before it that the prompt brings along."""
     asked = len(prompt.turns or _EMPTY)
