@@ -4,7 +4,7 @@ Two battles are *near* when half of the prompts' sketches agree and seven twelft
 response, whichever way round they stand (see `judge.comparing.marks`). Only those are compared that
 agree in a value of the prompt and in three values side by side of a response: locality-sensitive
 hashing (Leskovec, Rajaraman and Ullman 2020, chapter 3), by a sort and two searches for each pair
-of such places.
+of such places; within one collection the sort alone does, since kin stand side by side in it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _ALIKE_PROMPT, _ALIKE_RESPONSE = 4, 7
 _BAND = 3
 # Of battles that agree in a key, so many are compared; those that are near are so in many keys.
 _COMPARED = 8
+# Within one collection more are: whoever wants none left twice cannot rely on a later look.
+_COMPARED_WITHIN = 32
 
 
 class Kind(IntEnum):
@@ -74,6 +76,30 @@ def find(battles: Marks, others: Marks) -> Found:
     return Found(kinds, places, similarity)
 
 
+def duplicates(marks: Marks) -> Found:
+    """Each battle's closest kin among those before it; the first of several is nobody's copy.
+
+    A battle is `Kind.EXACT` or `Kind.NEAR` exactly if some earlier one is so close to it, whatever
+    became of that one: where those are left out, no two that are left are kin.
+    """
+    first = np.arange(len(marks))
+    prompts, battles = (_same(known, known) for known in (marks.prompts, marks.battles))
+    kinds = np.where(prompts < first, Kind.PROMPT, Kind.NONE).astype(np.int8)
+    places = np.where(prompts < first, prompts, -1)
+    # A copy has its first one's sketch, so it has nothing to say of others that the first has not.
+    rest = np.flatnonzero(battles == first)
+    kinds[battles < first], places[battles < first] = Kind.EXACT, battles[battles < first]
+    at = _near_before(marks.sketches[rest])
+    kinds[rest[at >= 0]] = Kind.NEAR
+    places[rest[at >= 0]] = rest[at[at >= 0]]
+    similarity = np.full(len(marks), np.nan)
+    some = places >= 0
+    alike = _alike(marks.sketches[some], marks.sketches[places[some]])
+    similarity[some] = alike.sum(axis=1) / SKETCH
+    similarity[kinds == Kind.EXACT] = 1.0
+    return Found(kinds, places, similarity)
+
+
 def _same(wanted: Hashes, there: Hashes) -> Ints:
     """(N,) the first place where each stands, -1 where it does not."""
     order = np.argsort(there, kind="stable")
@@ -106,6 +132,31 @@ def _near(wanted: Sketches, there: Sketches) -> Ints:
                 for step in range(min(int(many.max()), _COMPARED)):
                     rows = np.flatnonzero(many > step)
                     _keep_nearer(wanted, there, rows, order[low[rows] + step], best, agreed)
+    return best
+
+
+def _near_before(sketches: Sketches) -> Ints:
+    """(N,) the place of the nearest earlier sketch that is near, the first of equals; -1 without
+    one."""
+    best = np.full(len(sketches), -1, dtype=np.int64)
+    agreed = np.zeros(len(sketches), dtype=np.int64)
+    if not len(sketches):
+        return best
+    for start in range(0, OF_RESPONSE, _BAND):
+        both = np.stack(_bands(sketches, start), axis=1)
+        for value in range(OF_PROMPT):
+            keys = (both | _high(sketches, value)[:, None]).ravel()
+            order = np.argsort(keys, kind="stable")  # within a key, in the order of the battles
+            ordered, order = keys[order], order // 2
+            new = np.append(True, ordered[1:] != ordered[:-1])
+            low = np.flatnonzero(new)[np.cumsum(new) - 1]
+            before = np.arange(len(keys)) - low
+            for step in range(min(int(before.max()), _COMPARED_WITHIN)):
+                at = np.flatnonzero(before > step)
+                rows, others = order[at], order[low[at] + step]
+                # Both responses of one battle may have the same key, and both of another.
+                other = (others < rows) & np.append(True, (rows[1:] != rows[:-1]))
+                _keep_nearer(sketches, sketches, rows[other], others[other], best, agreed)
     return best
 
 
