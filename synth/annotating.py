@@ -54,7 +54,7 @@ def _texts(table: pd.DataFrame, written: bool) -> dict[str, pd.Series[str]]:
     columns: dict[str, list[str]] = {
         name: [""] * len(table) for name in (*REASONS, BALLOT_REASON, *CRITIQUES)
     }
-    readable = table[CRITERIA[0]].notna() | table["verdict"].notna()
+    readable = table[list(CRITERIA)].notna().any(axis=1)
     rows = np.flatnonzero(readable) if written else ()
     replies, orders = table["reply"].tolist(), table["order"].tolist()
     for row in rows:

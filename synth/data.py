@@ -95,9 +95,10 @@ def read_annotated(name: str | Path, battles: str | Path | None = None) -> Annot
 def write_annotated(folder: Path, data: AnnotatedSet) -> None:
     """Writes a set, whole or not at all, in place of one that is there."""
     with written_folder(folder) as draft:
-        for name, table in ((BATTLES, data.battles), (ANNOTATIONS, data.annotations)):
-            with table_writer(draft / name) as writer:
-                writer.append(table)
+        with table_writer(draft / BATTLES) as writer:
+            writer.append(data.battles)
+        with table_writer(draft / ANNOTATIONS, turns=()) as writer:
+            writer.append(data.annotations)
         write_manifest(draft / FILE, {"format": FORMAT, "kind": KIND, **data.manifest})
 
 

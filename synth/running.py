@@ -58,9 +58,7 @@ class Tally:
 
     def count(self, records: pd.DataFrame, most: int = 20) -> None:
         """Adds a table of records."""
-        readable = records[CRITERIA[0]].notna().to_numpy()
-        for criterion in CRITERIA[1:]:
-            readable |= records[criterion].notna().to_numpy()
+        readable = records[list(CRITERIA)].notna().any(axis=1).to_numpy()
         self.records += len(records)
         self.readable += int(readable.sum())
         annotated = set(records["id"][readable])
@@ -133,7 +131,7 @@ class Work:
 
     def _one(self, annotator: PromptedJudge, part: Path) -> Tally:
         tally = Tally()
-        with table_writer(part) as table:
+        with table_writer(part, turns=()) as table:
             one = partial(annotate, annotator=annotator)
             for records in ordered_map(one, self._tables(), _OVERLAPPING, annotator.stop):
                 tally.count(records)

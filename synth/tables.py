@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -33,10 +33,15 @@ class TableWriter:
 
     Columns have the type that their name asks for (turns are lists of text, shares and times
     numbers, everything else text), whatever the cells of the first batch are.
+
+    Args:
+        path: for messages.
+        file: where it is written.
+        turns: the columns that hold turns.
     """
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
-        self._path, self._file = path, file
+    def __init__(self, path: Path, file: IO[bytes], turns: Sequence[str] = TURNS) -> None:
+        self._path, self._file, self._turns = path, file, turns
         self._schema: pa.Schema | None = None
         self._writer: Any = None
         self.rows = 0
@@ -48,7 +53,7 @@ class TableWriter:
 
         with explained(self._path):
             if self._writer is None:
-                self._schema = pa.schema([(name, _type(name)) for name in table.columns])
+                self._schema = pa.schema([(name, self._type(name)) for name in table.columns])
                 self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd")
             columns = [_column(table, field.name, field.type) for field in self._schema or ()]
             self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
@@ -61,25 +66,25 @@ class TableWriter:
                 self._writer.close()
 
 
+    def _type(self, name: str) -> pa.DataType:
+        import pyarrow as pa
+
+        if name in self._turns:
+            return pa.list_(pa.string())
+        if name in NUMBERS:
+            return pa.float64()
+        return pa.int64() if name in WHOLE else pa.string()
+
+
 @contextmanager
-def table_writer(path: Path) -> Iterator[TableWriter]:
+def table_writer(path: Path, turns: Sequence[str] = TURNS) -> Iterator[TableWriter]:
     """A table in a file of a folder that is being written (see `judge.files.folders`)."""
     with explained(path), path.open("wb") as file:
-        writer = TableWriter(path, file)
+        writer = TableWriter(path, file, turns)
         try:
             yield writer
         finally:
             writer.close()
-
-
-def _type(name: str) -> pa.DataType:
-    import pyarrow as pa
-
-    if name in TURNS:
-        return pa.list_(pa.string())
-    if name in NUMBERS:
-        return pa.float64()
-    return pa.int64() if name in WHOLE else pa.string()
 
 
 def _column(table: pd.DataFrame, name: str, kind: pa.DataType) -> pa.Array:
