@@ -55,9 +55,7 @@ class Pairing:
         """For people: what was left out. None where nothing was."""
         found = []
         if self.unpaired:
-            found.append(
-                f"{self.unpaired:,} of {self.prompts:,} prompts have no two responses, and no battle"
-            )
+            found.append(f"{self.unpaired:,} of {self.prompts:,} prompts have no two responses")
         for counts, what in (
             (self.missing, "prompts without a response"),
             (self.unasked, "responses to prompts that are not among the prompts, left out"),
