@@ -28,8 +28,8 @@ REASONS: dict[str, tuple[bool, str]] = {
     "unanswered": (True, "no annotator replied"),
     "refused": (True, "annotators declined, and nothing else of theirs can be read"),
     "unreadable": (True, "no reply can be read"),
-    "no-label": (True, "every verdict is NA"),
-    "one-order": (True, "asked in both orders, readable in one: its position is in the label"),
+    "no-label": (True, "what is said makes no label: every verdict is NA, say"),
+    "one-order": (True, "readable in one order of two: the position is in its label"),
     "order-flip": (True, "the other response wins when they change places"),
     "verdict-contradicts-votes": (True, "at least half of the verdicts go against their votes"),
     "contaminated": (True, "is in a held-out file, but for small edits"),
@@ -152,7 +152,7 @@ def _silent(seen: Seen) -> Iterator[Drop]:
     first = _first(records)
     for place in np.flatnonzero(left & answered & ~refused).tolist():
         yield Drop(place, "unreadable", texts[first[place]][:200])
-    yield from _all(read & np.isnan(seen.proba[:, 0]), "no-label", "nothing but NA")
+    yield from _all(read & np.isnan(seen.proba[:, 0]), "no-label", "nothing that makes a label")
 
 
 def _any(records: Records, rows: Bools) -> Bools:
@@ -171,7 +171,7 @@ def _first(records: Records) -> npt.NDArray[np.int64]:
 
 def _orders(records: Records, pairs: ByOrder, margin: float) -> Iterator[Drop]:
     """Battles that cannot be read in one order, and those whose winner changes with it."""
-    whole = _any_pair(records, pairs)
+    whole = _in_both(records, pairs)
     lacking = np.zeros(records.battles, dtype=np.bool_)
     for place in range(len(records.annotators)):
         lacking[one_order(records, place)] = True
@@ -185,7 +185,7 @@ def _orders(records: Records, pairs: ByOrder, margin: float) -> Iterator[Drop]:
         yield Drop(place, "order-flip", detail)
 
 
-def _any_pair(records: Records, pairs: ByOrder) -> Bools:
+def _in_both(records: Records, pairs: ByOrder) -> Bools:
     found = np.zeros(records.battles, dtype=np.bool_)
     found[pairs.battle] = True
     return found

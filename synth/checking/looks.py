@@ -74,8 +74,22 @@ def looks(proba: Floats, human: Floats | None, more: Floats, sampling: Sampling)
     """
     people = np.full_like(proba, np.nan) if human is None else human
     both = ~np.isnan(proba[:, 0]) & ~np.isnan(people[:, 0])
+    shares, gaps = [], []
+    for column in more.T:
+        own, theirs = _won(proba, column), _won(people, column)
+        apart, known = (np.flatnonzero(~np.isnan(won)) for won in (own, own + theirs))
+        shares += [(apart, own[apart]), (known, theirs[known]), (known, own[known])]
+        gaps.append((known, own[known] - theirs[known]))
+    means, beyond = sampling.means(shares), sampling.means(gaps, -1.0, 1.0)
     found = [
-        _look(name, proba, people, more[:, place], sampling) for place, name in enumerate(LOOKS)
+        Look(
+            name,
+            *means[3 * place : 3 * place + 3],
+            beyond[place],
+            _rank(proba, more[:, place]),
+            _rank(np.where(both[:, None], people, np.nan), more[:, place]),
+        )
+        for place, name in enumerate(LOOKS)
     ]
     return Looks(
         tuple(found),
@@ -85,20 +99,9 @@ def looks(proba: Floats, human: Floats | None, more: Floats, sampling: Sampling)
     )
 
 
-def _look(name: str, proba: Floats, people: Floats, more: Floats, sampling: Sampling) -> Look:
-    both = ~np.isnan(proba[:, 0]) & ~np.isnan(people[:, 0])
-    own, theirs = _won(proba, more), _won(people, more)
-    apart, known = ~np.isnan(own), ~np.isnan(theirs) & ~np.isnan(own)
-    places = [np.flatnonzero(rows) for rows in (apart, known)]
-    won, human, here = sampling.means(
-        [(places[0], own[apart]), (places[1], theirs[known]), (places[1], own[known])]
-    )
-    beyond = sampling.means([(places[1], own[known] - theirs[known])], -1.0, 1.0)[0]
-    ranks = [
-        rank_correlation(more[rows], side[rows, 0] - side[rows, 1]) if rows.any() else NAN
-        for side, rows in ((proba, ~np.isnan(proba[:, 0])), (people, both))
-    ]
-    return Look(name, won, human, here, beyond, *ranks)
+def _rank(proba: Floats, more: Floats) -> float:
+    known = ~np.isnan(proba[:, 0])
+    return rank_correlation(more[known], proba[known, 0] - proba[known, 1]) if known.any() else NAN
 
 
 def _won(proba: Floats, more: Floats) -> Floats:

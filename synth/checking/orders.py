@@ -52,7 +52,7 @@ class OrderReport:
         unreadable, unanswered, declined: of its records.
         cut: records whose reply ran into its length; None where it is not known how replies ended.
         missing: records that it has of other battles and not of these, by order and sample.
-        one_order: battles that it was asked about in both orders and answered readably in one.
+        one_order: battles that it answered readably in one order, where it is asked in both.
     """
 
     annotator: str
@@ -100,15 +100,13 @@ def order_reports(records: Records, sampling: Sampling) -> list[OrderReport]:
 
 
 def one_order(records: Records, annotator: int) -> Ints:
-    """The battles that an annotator was asked about in both orders, and answered in one."""
-    mine = records.of(annotator)
-    asked, read = (np.zeros((2, records.battles), dtype=np.bool_) for _ in range(2))
+    """The battles that an annotator who is asked in both orders answered readably in one alone."""
+    mine = records.of(annotator) & (records.order < 2)
+    read = np.zeros((2, records.battles), dtype=np.bool_)
     for order in range(2):
-        rows = mine & (records.order == order)
-        asked[order, records.battle[rows]] = True
-        read[order, records.battle[rows & records.readable]] = True
-    both = asked.all(axis=0) if asked.any(axis=1).all() else np.zeros(records.battles, np.bool_)
-    return np.flatnonzero(both & (read.sum(axis=0) == 1))
+        read[order, records.battle[mine & records.readable & (records.order == order)]] = True
+    both = len(np.unique(records.order[mine])) == 2
+    return np.flatnonzero(read.sum(axis=0) == 1) if both else np.zeros(0, dtype=np.int64)
 
 
 def _report(records: Records, annotator: int, same: Estimate, bias: Estimate) -> OrderReport:
