@@ -84,7 +84,9 @@ def looks(proba: Floats, human: Floats | None, more: Floats, sampling: Sampling)
     found = [
         Look(
             name,
-            *means[3 * place : 3 * place + 3],
+            means[3 * place],
+            means[3 * place + 1],
+            means[3 * place + 2],
             beyond[place],
             _rank(proba, more[:, place]),
             _rank(np.where(both[:, None], people, np.nan), more[:, place]),
