@@ -50,8 +50,10 @@ _OPTIONS = (
     ),
     click.option(
         "--api-key-env",
+        multiple=True,
         metavar="NAME",
-        help="The environment variable that has the key.  [default: OPENAI_API_KEY]",
+        help="The environment variable that has the key; several are for as many servers, or take "
+        "turns at one.  [default: OPENAI_API_KEY]",
     ),
     click.option(
         "--prompt",

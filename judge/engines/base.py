@@ -95,6 +95,8 @@ class Reply:
         seconds: how long the call took.
         from_ledger: whether it was answered earlier.
         error: why there is no reply, in one line; the battle becomes unjudged.
+        time: when it came, in seconds since 1970, for what is `from_ledger` too; 0 where nobody
+            knows.
     """
 
     text: str
@@ -105,6 +107,7 @@ class Reply:
     seconds: float = 0.0
     from_ledger: bool = False
     error: str | None = None
+    time: float = 0.0
 
     @classmethod
     def failed(cls, error: str, seconds: float = 0.0) -> Reply:

@@ -25,7 +25,7 @@ from judge.engines.keeping import Keeper
 from judge.engines.ledger import Ledger
 from judge.engines.pricing import Counter, Price, load_prices, prompt_tokens
 from judge.engines.settings import EndpointSettings
-from judge.engines.transport import AiohttpTransport, Key, OpenAITransport
+from judge.engines.transport import AiohttpTransport, OpenAITransport, Secrets, find_targets
 from judge.errors import ArenaJudgeError
 
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ class EndpointEngine(Engine):
         count_tokens: counts the tokens of a text, for estimates; a quarter of its bytes otherwise.
 
     Raises:
-        ArenaJudgeError: the key or the file of prices cannot be used.
+        ArenaJudgeError: a key or the file of prices cannot be used.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class EndpointEngine(Engine):
         self.settings = settings or EndpointSettings()
         self._ledger = ledger
         self._count_tokens = count_tokens
-        self._key = Key.from_environment(self.settings.key_variable, self.settings.base_urls)
+        self._targets = find_targets(self.settings)
         self._prices = load_prices(self.settings.prices)
         self._found_prices: dict[str, Price | None] = {}
         self._starting = threading.Lock()
@@ -247,10 +247,12 @@ class EndpointEngine(Engine):
 
     async def _dispatch(self) -> Dispatcher:
         kind = OpenAITransport if self.settings.client == "openai" else AiohttpTransport
+        secrets = Secrets(self._targets)
         return Dispatcher(
             self.settings,
-            kind(self._key, self.settings.timeout),
-            self._key,
+            self._targets,
+            kind(secrets, self.settings.timeout),
+            secrets,
             self.statistics,
             self.notes,
             self._deliver,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from typing import Any
 
 from judge.engines.base import Reply, Request
 from judge.engines.pricing import Price
-from judge.engines.servers import Server
+from judge.engines.servers import Server, Standing
+from judge.engines.wire import Dialect
 
 
 @dataclass(eq=False)
@@ -46,6 +49,7 @@ class Job:
         refusals: attempts that met a busy server.
         since: when it was first refused.
         avoid: the server that failed it last.
+        denied: servers that serve others of its model and would not serve it.
     """
 
     run: Run
@@ -60,8 +64,40 @@ class Job:
     refusals: int = 0
     since: float = math.nan
     avoid: Server | None = None
+    denied: tuple[Server, ...] = ()
 
     @property
     def model(self) -> str:
         """The model that is asked."""
         return self.request.parameters.model
+
+
+@dataclass(eq=False, slots=True)
+class Attempt:
+    """A job that was sent.
+
+    Attributes:
+        job: it.
+        server: where to.
+        features: what was sent beside the prompt.
+        sent: when, by the loop's clock.
+    """
+
+    job: Job
+    server: Server
+    features: Mapping[str, Any]
+    sent: float
+
+    @property
+    def standing(self) -> Standing:
+        """How the server stands to the model."""
+        return self.server.standing(self.job.model)
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the server takes for the model, as known by now."""
+        return self.server.dialect(self.job.model)
+
+    def stale(self) -> bool:
+        """Whether another call has found out since that it is to be put in another way."""
+        return self.dialect.features(self.job.request.parameters) != self.features

@@ -49,7 +49,7 @@ CREATE TABLE IF NOT EXISTS replies (
 _INSERT = "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SELECT = (
     "SELECT key, text, finish, logprobs, prompt_tokens, cached_tokens, completion_tokens, cost, "
-    "seconds FROM replies WHERE key IN ({})"
+    "seconds, time FROM replies WHERE key IN ({})"
 )
 _PAGE = (
     "SELECT rowid, key, model, text, finish, prompt_tokens, cached_tokens, completion_tokens, "
@@ -69,7 +69,7 @@ class Entry(NamedTuple):
         prompt_tokens, cached_tokens, completion_tokens: how much.
         cost: dollars; 0 where no price was known.
         seconds: that it took.
-        time: when it was kept, in seconds since 1970.
+        time: when it was answered, or else kept, in seconds since 1970.
     """
 
     key: str
@@ -294,12 +294,12 @@ def _row(key: bytes, model: str, reply: Reply, now: float) -> tuple[Any, ...]:
         reply.usage.completion,
         reply.cost,
         reply.seconds,
-        now,
+        reply.time if reply.time > 0 else now,
     )
 
 
 def _reply(row: tuple[Any, ...]) -> Reply:
-    _, text, finish, logprobs, prompt, cached, completion, cost, seconds = row
+    _, text, finish, logprobs, prompt, cached, completion, cost, seconds, when = row
     return Reply(
         text,
         finish,
@@ -308,4 +308,5 @@ def _reply(row: tuple[Any, ...]) -> Reply:
         cost,
         seconds,
         from_ledger=True,
+        time=when,
     )

@@ -1,4 +1,5 @@
-"""How fast to ask: concurrency that adapts, rates a minute, and how long to wait after a failure.
+"""How fast to ask, and for how much: concurrency that adapts, rates a minute, dollars, and how long
+to wait after a failure.
 
 Clocks are arguments, in seconds, so that nothing here waits or looks at the time.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -105,6 +107,37 @@ class Rate:
         self._level = min(self._holds, self._level - amount)
 
 
+class Budget:
+    """Dollars: what was spent, and what is set aside for calls that are under way.
+
+    Args:
+        most: that may be spent; None for no limit.
+    """
+
+    def __init__(self, most: float | None) -> None:
+        self._most = math.inf if most is None else most
+        self._spent = self._held = self._promised = 0.0
+
+    def share(self, promised: float) -> float | None:
+        """What to set aside for a call that is estimated to cost so much; None if it is not there.
+        Where estimates have been too low so far, it is more by as much."""
+        if math.isinf(self._most):
+            return 0.0
+        short = max(1.0, self._spent / self._promised) if self._promised else 1.0
+        return (
+            promised * short if self._spent + self._held + promised * short <= self._most else None
+        )
+
+    def hold(self, amount: float) -> None:
+        """Sets aside, or with a negative amount gives back."""
+        self._held += amount
+
+    def pay(self, cost: float, promised: float) -> None:
+        """Pays for a call that was estimated to cost `promised`."""
+        self._spent += cost
+        self._promised += promised
+
+
 def backoff(attempt: int, draws: random.Random, first: float, longest: float) -> float:
     """Seconds to wait before another attempt: exponential with full jitter, which spreads calls
     that failed together (Brooker, "Exponential backoff and jitter", 2015)."""
@@ -125,3 +158,11 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
         date = date if date.tzinfo else date.replace(tzinfo=UTC)
         seconds = (date - (now or datetime.now(UTC))).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait; None if it does not say."""
+    try:
+        return max(0.0, float(headers["retry-after-ms"]) / 1000)
+    except (KeyError, ValueError):
+        return retry_after(headers.get("retry-after"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from judge.engines.limits import AdaptiveLimit, backoff
-from judge.engines.transport import plain_name
+from judge.engines.transport import Target, plain_name
 from judge.engines.wire import Dialect
 
 _REMEMBERED = 4096  # prefixes whose server is known
@@ -20,14 +20,35 @@ _CROWDED = 0.5  # share of calls refused from which on all calls wait, not just 
 
 
 @dataclass
-class Server:
-    """One base URL.
+class Standing:
+    """How a server stands to one model.
 
     Attributes:
-        url: where it is.
+        proven: whether a reply has come; until then one call is sent at a time.
+        failures: server errors before the first reply.
+        foreign: answers in a row that were whole and no replies.
+        denials: calls in a row that it would not serve, after those that it did.
+        refusal: why it never serves the model at all; empty if it may.
+    """
+
+    proven: bool = False
+    failures: int = 0
+    foreign: int = 0
+    denials: int = 0
+    refusal: str = ""
+
+
+@dataclass(eq=False)
+class Server:
+    """One base URL, asked with one key: limits are by key.
+
+    Attributes:
+        target: where it is, and the key.
         limit: how many calls it may have at once.
-        outstanding: how many it has.
-        dialects: what it takes, by model.
+        dialects: what it takes, by model; the same with every key.
+        one_of_several: whether the URL is asked with other keys as well.
+        outstanding: how many calls it has.
+        standings: how it stands to each model.
         resumes: the time before which it is sent nothing.
         alive: whether the last that was heard of it is good; one call at a time until then.
         heard: whether it ever answered anything.
@@ -36,10 +57,12 @@ class Server:
         crowded: the share of its last calls that it had too much to do for.
     """
 
-    url: str
+    target: Target
     limit: AdaptiveLimit
-    outstanding: int = 0
     dialects: dict[str, Dialect] = field(default_factory=dict)
+    one_of_several: bool = False
+    outstanding: int = 0
+    standings: dict[str, Standing] = field(default_factory=dict)
     resumes: float = -math.inf
     alive: bool = True
     heard: bool = False
@@ -48,20 +71,29 @@ class Server:
     crowded: float = 0.0
 
     @property
+    def place(self) -> str:
+        """How it is called in messages that hold for any key."""
+        return plain_name(self.target.url)
+
+    @property
     def name(self) -> str:
         """How it is called in messages."""
-        return plain_name(self.url)
+        return f"{self.place} with {self.target.variable}" if self.one_of_several else self.place
 
     def dialect(self, model: str) -> Dialect:
         """What it takes for a model; kept for as long as the engine is."""
-        return self.dialects.setdefault(model, Dialect())
+        return self.dialects.get(model) or self.dialects.setdefault(model, Dialect())
+
+    def standing(self, model: str) -> Standing:
+        """How it stands to a model."""
+        return self.standings.get(model) or self.standings.setdefault(model, Standing())
 
     def room(self, model: str) -> int:
         """How many more calls it may have; one at a time until it is known to answer."""
-        dialect = self.dialect(model)
-        if dialect.absent:
+        standing = self.standing(model)
+        if standing.refusal:
             return 0
-        return (self.limit.now if self.alive and dialect.proven else 1) - self.outstanding
+        return (self.limit.now if self.alive and standing.proven else 1) - self.outstanding
 
     def well(self, sent: float, now: float) -> None:
         """It gave a reply."""
@@ -104,10 +136,23 @@ class Server:
 
 
 class Pool:
-    """The servers of an engine."""
+    """The servers of an engine.
 
-    def __init__(self, urls: Sequence[str], concurrency: int) -> None:
-        self.servers = [Server(url, AdaptiveLimit(concurrency)) for url in urls]
+    Attributes:
+        servers: they.
+        down_since: since when none of them is known to be there.
+        denial: what the last said that would not serve any more, until one does.
+    """
+
+    def __init__(self, targets: Sequence[Target], concurrency: int) -> None:
+        keys = Counter(target.url for target in targets)
+        dialects: dict[str, dict[str, Dialect]] = {url: {} for url in keys}
+        self.servers = [
+            Server(target, AdaptiveLimit(concurrency), dialects[target.url], keys[target.url] > 1)
+            for target in targets
+        ]
+        self.down_since = math.nan
+        self.denial = ""
         self._homes: OrderedDict[str, Server] = OrderedDict()
 
     def choose(self, model: str, prefix: str, avoid: Server | None, now: float) -> Server | None:
@@ -141,6 +186,15 @@ class Pool:
         """Whether no server is known to be there."""
         return not any(server.alive for server in self.servers)
 
+    def look(self, now: float) -> None:
+        """Sees whether none is there any more."""
+        if self.down and math.isnan(self.down_since):
+            self.down_since = now
+
+    def well(self) -> None:
+        """One of them gave a reply."""
+        self.down_since, self.denial = math.nan, ""
+
     @property
     def heard(self) -> bool:
         """Whether any server ever answered."""
@@ -148,8 +202,12 @@ class Pool:
 
     def known(self, model: str) -> bool:
         """Whether a model may be asked for anywhere."""
-        return not all(server.dialect(model).absent for server in self.servers)
+        return bool(self.open_to(model))
 
     def proven(self, model: str) -> bool:
         """Whether a model ever gave a reply."""
-        return any(server.dialect(model).proven for server in self.servers)
+        return any(server.standing(model).proven for server in self.servers)
+
+    def open_to(self, model: str) -> list[Server]:
+        """The servers that a model may be asked for at."""
+        return [server for server in self.servers if not server.standing(model).refusal]

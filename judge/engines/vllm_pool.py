@@ -341,4 +341,4 @@ def read_reply(entry: Line, request: Request, seconds: float) -> Reply:
             for token, value, top in entry["logprobs"]
         )
     usage = Usage(entry["prompt"], entry["cached"], entry["completion"])
-    return Reply(entry["text"], entry["finish"], logprobs, usage, seconds=seconds)
+    return Reply(entry["text"], entry["finish"], logprobs, usage, 0, seconds, time=time.time())

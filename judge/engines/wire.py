@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,33 +17,27 @@ import orjson
 
 from judge.engines.base import Parameters, Reply, Request, TokenChoice, Usage
 from judge.engines.pricing import approximate_tokens, prompt_tokens
+from judge.engines.streams import Interrupted, assembled, is_stream
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _FEWER_LOGPROBS = 5  # what servers that cap them give at least
-
-# How a server speaks of what it does not take. A parameter's own name is looked for first.
-_WORDS = {
-    "max_tokens": ("max_tokens", "max_completion_tokens"),
-    "temperature": ("temperature",),
-    "logprobs": ("logprobs", "top_logprobs", "logprob"),
-    "response_format": ("response_format", "json_schema", "json_object", "schema", "grammar"),
-    "structured_outputs": ("structured_outputs", "structured output", "guided", "grammar"),
-    "seed": ("seed",),
-}
-_TOO_LONG = re.compile(
-    r"context.{0,9}(length|window|size)|maximum.{0,20}(context|length)|too (long|large)"
-    r"|reduce the length|exceeds? the (available|maximum|model)|prompt is longer",
-    re.IGNORECASE,
-)
-_NO_MODEL = re.compile(
-    r"model.{0,80}(not exist|not found|unknown|not available|not supported|is not a valid)"
-    r"|(unknown|no such|invalid|unsupported) model|model_not_found",
-    re.IGNORECASE | re.DOTALL,
-)
+_CAPS = 3  # limits of a reply's length that are believed; with more, it is not the server's own
 
 
 class Garbled(ValueError):
-    """What came back is not a reply of the protocol."""
+    """What came back is no reply, or not all of one."""
+
+
+class Foreign(Garbled):
+    """What came back is whole, and something else than a reply of the protocol.
+
+    Attributes:
+        content: what it is, decoded.
+    """
+
+    def __init__(self, content: object) -> None:
+        super().__init__("the reply is not a chat completion")
+        self.content = content
 
 
 @dataclass
@@ -55,25 +49,26 @@ class Dialect:
         limit_name: what the limit on a reply's tokens is called.
         most_logprobs: how many a token may be asked for.
         format: how a schema is sent: `json_schema`, or the older `json_object`.
-        proven: whether a reply has come; until then one call is sent at a time.
-        failures: server errors before the first reply.
-        pages: web pages that came in place of replies.
-        absent: whether it refuses to serve the model at all.
+        stream: whether replies are asked for in pieces, from a server that gives no others.
+        cap: tokens that a reply may be asked to have.
+        caps: how often such a limit was found.
+        cuts: whether it is known to end replies before they are as long as they may be.
     """
 
     dropped: set[str] = field(default_factory=set)
     limit_name: str = "max_tokens"
     most_logprobs: int = 20
     format: str = "json_schema"
-    proven: bool = False
-    failures: int = 0
-    pages: int = 0
-    absent: bool = False
+    stream: bool = False
+    cap: int | None = None
+    caps: int = 0
+    cuts: bool = False
 
     def features(self, parameters: Parameters) -> dict[str, Any]:
         """The features of a call and the fields that each is sent in."""
+        most = parameters.max_tokens if self.cap is None else min(self.cap, parameters.max_tokens)
         wanted: dict[str, Any] = {
-            "max_tokens": {self.limit_name: parameters.max_tokens},
+            "max_tokens": {self.limit_name: most},
             "temperature": {"temperature": parameters.temperature},
         }
         if parameters.top_logprobs:
@@ -87,6 +82,11 @@ class Dialect:
             wanted["structured_outputs"] = {"structured_outputs": {"regex": parameters.regex}}
         if parameters.seed is not None:
             wanted["seed"] = {"seed": parameters.seed}
+        if self.stream:
+            wanted["stream_options"] = {"stream_options": {"include_usage": True}}
+            wanted["stream"] = {"stream": True}
+        if "stream" in self.dropped:
+            wanted.pop("stream_options", None)
         return {name: fields for name, fields in wanted.items() if name not in self.dropped}
 
     def _format(self, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,6 +100,8 @@ class Dialect:
 
     def give_up(self, feature: str, sent: Mapping[str, Any]) -> bool:
         """Sends less of a feature from now on, or it in another way; whether not at all."""
+        if feature == "max_tokens":
+            self.cap = None  # the number was about something else
         if feature == "max_tokens" and self.limit_name == "max_tokens":
             self.limit_name = "max_completion_tokens"
             return False
@@ -113,6 +115,21 @@ class Dialect:
                 return False
         self.dropped.add(feature)
         return True
+
+    def learn_cap(self, cap: int) -> bool:
+        """Asks for no more tokens than this from now on; False where limits change too often to be
+        the server's own."""
+        self.caps += 1
+        if self.caps > _CAPS:
+            return False
+        self.cap = cap
+        return True
+
+    def learn_stream(self) -> bool:
+        """Asks for replies in pieces from now on; False where that was refused, or is done."""
+        new = not self.stream and "stream" not in self.dropped
+        self.stream = True
+        return new
 
 
 def body(request: Request, features: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,30 +177,51 @@ def is_page(data: bytes) -> bool:
     return data[:64].lstrip().startswith(b"<")
 
 
-def read_reply(data: bytes, request: Request, seconds: float) -> Reply:
-    """The reply in a chat completion, without its cost.
+def asked_tokens(features: Mapping[str, Any]) -> int | None:
+    """How many tokens a reply was asked to have at most; None where that was not sent."""
+    return next(iter(features["max_tokens"].values())) if "max_tokens" in features else None
+
+
+def read_reply(data: bytes, request: Request, seconds: float, time: float = 0.0) -> Reply:
+    """The reply in a chat completion, whole or in pieces, without its cost.
+
+    Args:
+        data: what the server sent.
+        request: what it was asked.
+        seconds: how long it took.
+        time: when it came, in seconds since 1970.
 
     Raises:
-        Garbled: it is no chat completion.
+        Garbled: it is no chat completion, or not all of one.
     """
-    content = decoded(data)
+    content = _completion(data)
     try:
         choice = content["choices"][0]
         message = choice["message"]
         text, refusal = message.get("content"), message.get("refusal")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise Garbled("the reply is not a chat completion") from error
+        raise Foreign(content) from error
     if isinstance(text, list):  # content in parts
         text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
     if text is not None and not isinstance(text, str):
         raise Garbled("the reply's content is not text")
     finish = str(choice.get("finish_reason") or "stop")
+    if finish == "error":
+        raise Garbled("the server broke its reply off")
     if not text and isinstance(refusal, str):
         text, finish = refusal, "refusal"
     text = text or ""
-    return Reply(
-        text, finish, _logprobs(choice.get("logprobs")), _usage(content, request, text), 0, seconds
-    )
+    logprobs = _logprobs(choice.get("logprobs"))
+    return Reply(text, finish, logprobs, _usage(content, request, text), 0, seconds, time=time)
+
+
+def _completion(data: bytes) -> Any:
+    if not is_stream(data):
+        return decoded(data)
+    try:
+        return assembled(data)
+    except Interrupted as error:
+        raise Garbled(str(error)) from None
 
 
 def _usage(content: Mapping[str, Any], request: Request, text: str) -> Usage:
@@ -231,11 +269,22 @@ def _logarithm(value: object) -> float:
 def another_model(data: bytes, asked: str) -> str | None:
     """The model that a reply says it is from, where it is not the one that was asked for, whose
     name may have grown a date or a path: there are servers that answer to any name."""
-    named = decoded(data).get("model")
+    named = _completion(data).get("model")
     if not isinstance(named, str):
         return None
     own, other = (re.sub(r"\W", "", name.lower().rpartition("/")[2]) for name in (asked, named))
     return None if own in other or other in own else one_line(named, 80)
+
+
+def cut_at(data: bytes, reply: Reply, asked: int | None) -> int | None:
+    """Tokens at which a server cut a reply that was asked to have more, by the server's own count;
+    None where it did not."""
+    # By the word, since what ends a reply may be counted or not.
+    if reply.finish != "length" or asked is None or reply.usage.completion > asked - 2:
+        return None
+    usage = _completion(data).get("usage")
+    counted = _whole(usage.get("completion_tokens")) if isinstance(usage, dict) else 0
+    return counted or None
 
 
 def ignored(reply: Reply, parameters: Parameters, features: Mapping[str, Any]) -> list[str]:
@@ -270,57 +319,6 @@ def _matches(regex: str, text: str) -> bool:
         return re.fullmatch(regex, text) is not None
     except re.error:  # another dialect of regular expressions
         return True
-
-
-@dataclass(frozen=True)
-class Complaint:
-    """What a server says is wrong.
-
-    Attributes:
-        text: its words, in one line.
-        feature: what of the request it does not take, if that can be told.
-        too_long: whether it is the prompt's length.
-        no_model: whether it is the model's name.
-        no_credit: whether the account is empty, so that waiting would not help.
-    """
-
-    text: str
-    feature: str | None = None
-    too_long: bool = False
-    no_model: bool = False
-    no_credit: bool = False
-
-
-def read_complaint(data: bytes, features: Sequence[str]) -> Complaint:
-    """What the body of an error says; `features` are those that were sent."""
-    try:
-        content = decoded(data)
-    except Garbled:
-        content = data.decode("utf-8", "replace")
-    error = content.get("error", content) if isinstance(content, dict) else content
-    fields = error if isinstance(error, dict) else {"message": error}
-    message = fields.get("message") or fields.get("detail") or error
-    text = message if isinstance(message, str) else str(message)
-    code = f"{fields.get('code')} {fields.get('type')}"
-    too_long = bool(_TOO_LONG.search(text)) or "context_length" in code
-    parameter = fields.get("param")
-    named = parameter.split(".")[0] if isinstance(parameter, str) else ""
-    return Complaint(
-        one_line(text),
-        None if too_long else _refused(named, text[:300].lower(), features),
-        too_long,
-        not too_long
-        and (bool(_NO_MODEL.search(text)) or "model_not_found" in code or named == "model"),
-        "insufficient_quota" in code or "billing" in code,
-    )
-
-
-def _refused(named: str, text: str, features: Sequence[str]) -> str | None:
-    for where in (named, text):
-        for feature in features:
-            if any(re.search(rf"\b{word}", where) for word in _WORDS[feature]):
-                return feature
-    return None
 
 
 def one_line(text: str, length: int = 300) -> str:

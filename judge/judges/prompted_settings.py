@@ -81,7 +81,7 @@ class PromptedSettings:
     ledger: str | None = None
     keep: bool = True
     base_urls: tuple[str, ...] = ()
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | tuple[str, ...] = ()
     concurrency: int = 256
     rpm: float | None = None
     tpm: float | None = None
@@ -136,6 +136,16 @@ def as_kept(settings: PromptedSettings, kept: object, file: Path) -> PromptedSet
     for name, value in values.items():
         if not isinstance(value, _TYPES[name]) or isinstance(value, bool) != (name == "logprobs"):
             raise InputError(f"asking has a {name} that cannot be", file=file)
+        if isinstance(value, tuple) and not all(isinstance(one, str) for one in value):
+            raise InputError(f"asking has a {name} that cannot be", file=file)
+    keys = values.get("api_key_env")
+    if isinstance(keys, tuple) and len(keys) > 1 and "base_urls" in kept.keys() - values.keys():
+        # One server's key is not shown to another.
+        raise InputError(
+            "asking names keys for its own servers, and other servers are to be asked",
+            file=file,
+            mend="name their keys too",
+        )
     return replace(settings, **values)
 
 
@@ -151,7 +161,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "retries": int,
     "tokenizer": str,
     "base_urls": tuple,
-    "api_key_env": str,
+    "api_key_env": (str, tuple),
     "concurrency": int,
     "rpm": (int, float),
     "tpm": (int, float),
@@ -289,6 +299,8 @@ def _engine(
         prices=settings.prices,
         seed=settings.seed,
     )
+    if settings.dry:
+        asked = replace(asked, key_variable=())  # nobody is shown a key
     count = None if counter is None else counter.count
     return EndpointEngine(asked, ledger=ledger, count_tokens=count), settings.context
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ any_reply = st.builds(
     usage=st.builds(Usage, *[st.integers(0, 10**9)] * 3),
     cost=st.floats(0, 10),
     seconds=st.floats(0, 1e6),
+    time=st.floats(1, 4e9),
 )
 
 
@@ -104,6 +106,18 @@ def test_the_first_answer_stays(ledger: Ledger) -> None:
     assert {key: reply.text for key, reply in there.items()} == {b"k": "first", b"l": "other"}
     assert ledger.put_many([(b"n", "m", Reply("new")), (b"o", "m", Reply.failed("no"))]) == {}
     assert ledger.count() == 3
+
+
+def test_when_it_was_answered_is_kept_or_else_when_it_was_put(ledger: Ledger) -> None:
+    before = time.time()
+    ledger.put_many([(b"k", "m", Reply("known", time=5.5)), (b"l", "m", Reply("unknown"))])
+    found = ledger.get_many([b"k", b"l"])
+    assert found[b"k"].time == 5.5
+    assert before <= found[b"l"].time <= time.time()
+    assert [entry.time for batch in ledger.entries() for entry in batch] == [
+        5.5,
+        found[b"l"].time,
+    ]
 
 
 def test_failures_are_not_kept(ledger: Ledger) -> None:

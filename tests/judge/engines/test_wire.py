@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judge.engines.base import Message, Parameters, Request, Usage
-from judge.engines.wire import Garbled, encoded, ignored, one_line, read_complaint, read_reply
+from judge.engines.complaints import read_complaint
+from judge.engines.wire import Garbled, encoded, ignored, one_line, read_reply
 
 REQUEST = Request((Message("user", "x" * 400),), Parameters("m"))
 FEATURES = ["max_tokens", "temperature", "logprobs", "response_format", "seed"]
@@ -65,40 +66,6 @@ def test_content_in_parts_is_joined() -> None:
 )
 def test_log_probabilities_in_no_known_form_are_none(logprobs: Any) -> None:
     assert read_reply(completion(logprobs=logprobs), REQUEST, 1).logprobs is None
-
-
-@pytest.mark.parametrize(
-    ("body", "feature"),
-    [
-        ({"error": {"message": "?", "param": "temperature"}}, "temperature"),
-        ({"error": {"message": "?", "param": "response_format.json_schema"}}, "response_format"),
-        ({"error": "top_logprobs is not available"}, "logprobs"),
-        ({"message": "seed: extra fields not permitted"}, "seed"),
-        ({"detail": [{"loc": ["body", "temperature"], "msg": "forbidden"}]}, "temperature"),
-        ({"error": {"message": "max_tokens exceeds the maximum context length"}}, None),
-        ({"error": {"message": "messages must not be empty"}}, None),
-        ("temperature is not supported", "temperature"),
-        ({"error": {"message": "structured_outputs?"}}, None),  # it was not sent
-    ],
-)
-def test_what_a_complaint_is_about(body: Any, feature: str | None) -> None:
-    assert read_complaint(json.dumps(body).encode(), FEATURES).feature == feature
-
-
-@pytest.mark.parametrize(
-    ("error", "found"),
-    [
-        ({"message": "The model `x` does not exist"}, "no_model"),
-        ({"message": "?", "code": "model_not_found"}, "no_model"),
-        ({"message": "You exceeded your quota", "code": "insufficient_quota"}, "no_credit"),
-        ({"message": "?", "code": "context_length_exceeded"}, "too_long"),
-        ({"message": "This model's maximum context length is 10"}, "too_long"),
-    ],
-)
-def test_what_else_a_complaint_may_mean(error: dict[str, str], found: str) -> None:
-    complaint = read_complaint(json.dumps({"error": error}).encode(), FEATURES)
-    kinds = ("no_model", "no_credit", "too_long")
-    assert [kind for kind in kinds if getattr(complaint, kind)] == [found]
 
 
 def test_a_reply_cut_short_is_not_held_against_the_server() -> None:
