@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from judge.battles import iter_battles
 from judge.errors import InputError
 from judge.files.atomic import is_stream
 from judge.provenance import Source, fingerprint
+from synth.pairing import Pairing, iter_pairs, iter_to_write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,12 +31,14 @@ class Origin:
         name: what they are said to be from.
         files: what is read for them.
         tables: the battles, a batch at a time; the same whenever it is called.
+        models: who gave the responses, or is to.
         unwritten: whether responses are to be written first, those that its column `write` says.
     """
 
     name: str
     files: tuple[str, ...]
     tables: Callable[[], Iterator[pd.DataFrame]]
+    models: tuple[str, ...] = ()
     unwritten: bool = False
 
 
@@ -58,6 +61,36 @@ def of_files(files: Sequence[str], *, chunk_rows: int = 1024) -> list[Origin]:
         )
         for file in files
     ]
+
+
+def of_responses(
+    responses: Mapping[str, str],
+    prompts: str | None = None,
+    *,
+    pairs: int | None = None,
+    seed: int = 0,
+    told: Callable[[Pairing], None] | None = None,
+) -> Origin:
+    """Pairs of models that answered the same prompts (see `synth.pairing.iter_pairs`)."""
+    return Origin(
+        "pairs",
+        (*(() if prompts is None else (prompts,)), *responses.values()),
+        partial(iter_pairs, prompts, dict(responses), pairs=pairs, seed=seed, told=told),
+        tuple(responses),
+    )
+
+
+def to_write(
+    prompts: str, models: Sequence[str], *, pairs: int | None = None, seed: int = 0
+) -> Origin:
+    """Pairs of models that are to answer prompts (see `synth.pairing.iter_to_write`)."""
+    return Origin(
+        "to write",
+        (prompts,),
+        partial(iter_to_write, prompts, models, pairs=pairs, seed=seed),
+        tuple(models),
+        unwritten=True,
+    )
 
 
 def fingerprints(files: Sequence[str]) -> tuple[Source, ...]:

@@ -12,16 +12,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from judge import __version__
 from judge.battles import MODELS
 from judge.files.atomic import explained
 from judge.files.folders import written_folder
 from judge.files.labelling import LABELS, VOTES
 from judge.files.turns import TEXTS
+from judge.provenance import Source
 from synth.origins import changed, unchanged
 from synth.planning import Drawn
 from synth.plans import DROPPED, Plan, read_plan, written_plan
 from synth.spool import Spool
-from synth.surveying import Survey
+from synth.strata import limits
+from synth.surveying import RENAMED, Survey
 from synth.tables import NUMBERS, WHOLE
 
 Ints = npt.NDArray[np.int64]
@@ -32,18 +35,17 @@ OWN = ("source", "source_id", "stratum", "closeness", "write")
 _BATTLE = ("id", *TEXTS, *MODELS, *LABELS, *VOTES)
 # A file's column that is called as one of a plan's or an annotation's goes under another name.
 _TAKEN = {*OWN, *NUMBERS, *WHOLE} - {*LABELS, *VOTES}
-_RENAMED = "file_"
 _FLOATS = {*LABELS, *VOTES, "closeness"}
 _BATCH = 256
 
 
-def write_plan(folder: Path, drawn: Drawn, settings: Mapping[str, Any]) -> Plan:
+def write_plan(folder: Path, drawn: Drawn, more: Mapping[str, Any] | None = None) -> Plan:
     """Writes a plan, in place of one that is there.
 
     Args:
         folder: see `judge.files.folders.folder_target`.
         drawn: the plan.
-        settings: what plan.yaml is to say.
+        more: what plan.yaml is to say beside how it was drawn, such as who is to annotate it.
 
     Raises:
         InputError: a file has changed since it was looked at, or the folder cannot be written.
@@ -56,7 +58,7 @@ def write_plan(folder: Path, drawn: Drawn, settings: Mapping[str, Any]) -> Plan:
                 names = plan_columns(drawn.survey.columns)
                 for rows in spool.batches(range(len(drawn.places)), _BATCH):
                     writer.append(_table(rows, [*names.values(), *OWN]))
-            writer.settings = dict(settings)
+            writer.settings = described(drawn) | dict(more or {})
         for origin, before in zip(drawn.origins, drawn.contents, strict=True):
             unchanged(origin.files, before)
         dropped = drawn.sifted.table(drawn.survey)
@@ -65,6 +67,58 @@ def write_plan(folder: Path, drawn: Drawn, settings: Mapping[str, Any]) -> Plan:
             with explained(folder):
                 (draft / DROPPED).write_bytes(text.encode("utf-8", "replace"))
     return read_plan(folder)
+
+
+def described(drawn: Drawn) -> dict[str, Any]:
+    """What plan.yaml says of how a plan was drawn."""
+    rule, strata = drawn.rule, drawn.strata
+    said: dict[str, Any] = {"by": [one.name for one in strata.aspects]}
+    said["allocation"] = rule.allocation
+    if rule.close is not None:
+        said["close"] = rule.close
+    if drawn.judge is not None:
+        bounds = limits(drawn.survey.closeness[drawn.left])
+        said["closeness"] = {"judge": drawn.judge, "limits": list(bounds or ())}
+    said["counts"] = [
+        {"stratum": name, "available": available, "drawn": taken}
+        for name, available, taken in drawn.counts
+    ]
+    found: dict[str, Any] = {
+        "made_by": f"arena-judge {__version__}",
+        "size": len(drawn.places),
+        "asked": rule.size,
+        "seed": rule.seed,
+        "from": [_stated(drawn, number) for number in range(len(drawn.origins))],
+        "held_out": [_content(source) | {"battles": size} for source, size in drawn.hold],
+        "read": len(drawn.survey),
+        "dropped": {reason.value: count for reason, count in drawn.sifted.counts.items()},
+        "undrawn": len(drawn.left) - len(drawn.places),
+    }
+    if rule.per_prompt is not None:
+        found["per_prompt"] = rule.per_prompt
+    if rule.keep:
+        found["kept"] = sorted(reason.value for reason in rule.keep)
+    found["strata"] = said
+    writers = [model for one in drawn.origins if one.unwritten for model in one.models]
+    return found | ({"writers": writers} if writers else {})
+
+
+def _stated(drawn: Drawn, number: int) -> dict[str, Any]:
+    """What plan.yaml says of an origin."""
+    origin, contents = drawn.origins[number], drawn.contents[number]
+    battles = int((drawn.survey.origins == number).sum())
+    if not origin.models:
+        return _content(contents[0]) | {"name": origin.name, "battles": battles}
+    return {
+        "name": origin.name,
+        "models": list(origin.models),
+        "files": [_content(source) for source in contents],
+        "battles": battles,
+    }
+
+
+def _content(source: Source) -> dict[str, Any]:
+    return {"name": source.name, "bytes": source.size, "sha256": source.sha256}
 
 
 def plan_columns(columns: Sequence[str]) -> dict[str, str]:
@@ -76,9 +130,9 @@ def plan_columns(columns: Sequence[str]) -> dict[str, str]:
     names |= {name: name for name in others}
     for name in columns:
         if name in _TAKEN:
-            called = _RENAMED + name
+            called = RENAMED + name
             while called in names.values():
-                called = _RENAMED + called
+                called = RENAMED + called
             names[name] = called
     return names
 

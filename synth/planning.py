@@ -21,7 +21,7 @@ from judge.provenance import Source
 from synth.drawing import draw, keys
 from synth.origins import Origin, fingerprints
 from synth.sifting import Reason, Sifted, held_out, prompt_ranks, sift, together
-from synth.strata import Strata, aspects_of, closest, stratify
+from synth.strata import Aspect, Strata, aspects_of, closest, stratify
 from synth.surveying import CLOSENESS, KNOWN, SOURCE, Survey, survey
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Drawn:
         strata: of these.
         places: among all battles, of those that are drawn, in the order of the plan.
         of: (size,) the stratum of each.
+        judge: what the judge is called that said which are close.
     """
 
     rule: Rule
@@ -91,6 +92,26 @@ class Drawn:
     strata: Strata
     places: Ints
     of: Ints
+    judge: str | None = None
+
+    @property
+    def chosen(self) -> Ints:
+        """(size,) places of those that are drawn among those that could be."""
+        return np.searchsorted(self.left, self.places)
+
+    @property
+    def counts(self) -> list[tuple[str, int, int]]:
+        """Of each stratum its name, how many battles it has, and how many are drawn."""
+        size = len(self.strata.names)
+        available, taken = (np.bincount(of, minlength=size) for of in (self.strata.of, self.of))
+        return list(zip(self.strata.names, available.tolist(), taken.tolist(), strict=True))
+
+    def shares(self, aspect: Aspect) -> list[tuple[str, int, int]]:
+        """The same of each value of an aspect."""
+        size = len(aspect.values)
+        both = (aspect.of, aspect.of[self.chosen])
+        available, taken = (np.bincount(of, minlength=size) for of in both)
+        return list(zip(aspect.values, available.tolist(), taken.tolist(), strict=True))
 
 
 def draw_plan(
@@ -157,4 +178,5 @@ def draw_plan(
         strata=strata,
         places=left[order],
         of=strata.of[order],
+        judge=None if judge is None else judge.name,
     )

@@ -31,6 +31,9 @@ LENGTH, TURNS, CLOSENESS, SOURCE = "length", "turns", "closeness", "source"
 KNOWN = (CATEGORY, LENGTH, TURNS, LANGUAGE, CLOSENESS)
 """What battles can be drawn by, whatever their files have."""
 
+RENAMED = "file_"
+"""What stands before a file's column that is called as one of a plan's own."""
+
 _SIDES = ("response_a", "response_b")
 # What a judge says may differ in its last bits from batch to batch, and a plan must not.
 _DECIMALS = 4
@@ -45,13 +48,14 @@ class Survey:
         origins: (N,) where each is from, a place among the names.
         rows: (N,) its number there, from 0.
         ids: what it is called there.
-        marks: of its text; of a response that is to be written, of its model's name.
+        marks: of its text; of what is to be written, of the model's name.
         facts: `length` (characters of all texts; those there are), `turns`, `language`, `category`
             (of the file, else code or other), and each further column that was asked for.
         closeness: (N,) how unsure a judge is, 0 to 1: the entropy of its probabilities over that
             of a third each; NaN for the unjudged.
         wordless: (N,) whether the prompt says nothing, or neither response does.
-        alike: (N,) whether the responses are the same but for white space around them.
+        alike: (N,) whether the responses are the same, but for white space around them, and not
+            nothing.
         unwritten: (N,) whether a response is yet to be written.
         columns: all columns that the tables have.
     """
@@ -116,11 +120,11 @@ def survey(
 
 
 def marks_of(battles: pd.DataFrame, *, unwritten: bool = False) -> Marks:
-    """The marks of battles. A response that is to be written is known by who is to write it."""
+    """The marks of battles. Turns that are to be written are known by who is to write them."""
     if unwritten:
         texts = {
             side: [
-                (str(model),) if side[-1] in write else text
+                tuple(turn or str(model) for turn in text) if side[-1] in write else text
                 for text, model, write in zip(
                     battles[side], battles[name], battles["write"], strict=True
                 )
@@ -181,14 +185,18 @@ def _look(
         _facts(battles, columns),
         _closeness(judge, battles, missing),
         unasked | (np.array(silent, dtype=bool) & ~missing),
-        np.array(alike, dtype=bool) & ~missing,
+        np.array(alike, dtype=bool) & ~np.array(silent, dtype=bool) & ~missing,
         missing,
         tuple(battles.columns),
     )
 
 
 def _facts(battles: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-    known = battle_facts(battles, [name for name in columns if name not in (SOURCE, *KNOWN)])
+    # A plan calls some columns of files otherwise: whoever names one as the plan does means it.
+    wanted = {
+        name: name if name in battles.columns else name.removeprefix(RENAMED) for name in columns
+    }
+    known = battle_facts(battles, list(wanted.values()))
     length = sum(known[f"{side}_characters"].to_numpy() for side in ("prompt", "a", "b"))
     code = np.where(known["code"], "code", "other")
     category = known[CATEGORY].to_numpy(object)
@@ -198,7 +206,7 @@ def _facts(battles: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
         LANGUAGE: known[LANGUAGE].to_numpy(object),
         CATEGORY: np.where(category == None, code, category),  # noqa: E711 of each cell
     }
-    facts |= {name: known[name].to_numpy() for name in columns if name not in (*facts, SOURCE)}
+    facts |= {name: known[column].to_numpy() for name, column in wanted.items()}
     return pd.DataFrame(
         {name: pd.Series(cells, dtype=cells.dtype) for name, cells in facts.items()}
     )
