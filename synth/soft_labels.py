@@ -94,7 +94,7 @@ def verdict_shares(annotations: pd.DataFrame) -> Floats:
     shares = np.full((len(annotations), len(VOTES)), np.nan)
     names = [f"{VERDICT}_{vote}" for vote in VOTES]
     if all(name in annotations.columns for name in names):
-        shares = annotations[names].to_numpy(dtype=np.float64, na_value=np.nan)
+        shares = annotations[names].to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     elif VERDICT in annotations.columns:
         words = annotations[VERDICT].astype(object)
         for place in range(len(VOTES)):
