@@ -21,7 +21,7 @@ from judge.engines.complaints import read_complaint
 from judge.engines.limits import backoff, retry_after
 from judge.engines.settings import EndpointSettings
 from judge.engines.transport import Secrets, Target, plain_name
-from judge.engines.wire import one_line
+from judge.engines.wire import Garbled, decoded, one_line
 from judge.errors import ArenaJudgeError
 from judge.files.atomic import explained, written_whole
 
@@ -127,11 +127,12 @@ class BatchServer:
 
     def takes_batches(self) -> bool:
         """Whether it has the API at all."""
+        ask = self._client.batches.with_raw_response.list
         try:
-            page = self._call(lambda: self._client.batches.list(limit=1))
-        except NoBatches:
+            page = decoded(self._call(lambda: ask(limit=1)).http_response.content)
+        except (NoBatches, Garbled):  # a web page is no list of batches either
             return False
-        return isinstance(getattr(page, "data", None), list)
+        return isinstance(page, dict) and isinstance(page.get("data"), list)
 
     def upload(self, path: Path, name: str, again: bool = False) -> str:
         """Uploads a file, unless one of this name and size is there, and gives its id.
@@ -216,7 +217,7 @@ class BatchServer:
 
     def _listed(self, ask: Callable[..., Any], **how: str) -> Iterator[Any]:
         for _ in range(_PAGES):
-            page = self._call(partial(ask, limit=100, **how))
+            page = self._call(partial(_page, ask, limit=100, **how))
             found = getattr(page, "data", None) or []
             yield from found
             if not found or not getattr(page, "has_more", False):
@@ -329,6 +330,14 @@ class BatchServer:
         if status in (401, 403):
             raise ArenaJudgeError(f"{words}; set {self._variable} to a key that it takes")
         raise ArenaJudgeError(words)
+
+
+def _page(ask: Callable[..., Result], **how: Any) -> Result:
+    """A page of a list, from an openai package that trips over what is none."""
+    try:
+        return ask(**how)
+    except AttributeError as error:
+        raise ValueError("no list") from error
 
 
 def _authorization(url: str) -> dict[str, str]:

@@ -46,14 +46,15 @@ class Sender:
                 sent += 1
         return sent
 
-    def look(self) -> list[RequestFile]:
-        """Asks how batches are, and fetches the replies of those that ended, which are returned.
+    def look(self) -> Iterator[RequestFile]:
+        """Asks how batches are, and fetches the replies of those that ended, one after the other.
 
         Raises:
             ArenaJudgeError: the server refuses, or does not answer.
         """
-        files = self._folder.state.files
-        return [each for each in files if each.pending and self._looked_at(each)]
+        for each in self._folder.state.files:
+            if each.pending and self._looked_at(each):
+                yield each
 
     def _crowded(self, file: RequestFile) -> bool:
         files = self._folder.state.files

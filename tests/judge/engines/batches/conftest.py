@@ -73,6 +73,7 @@ class BatchHost:
         faults: what is answered instead, while there is any: (method, path's beginning) to a list
             of statuses; a status of 0 drops the connection, a negative one does so after the call
             was carried out.
+        page: what is answered to everything, as HTML.
         room: batches of a model that may be under way; more fail as OpenAI lets them fail.
     """
 
@@ -85,7 +86,8 @@ class BatchHost:
         self.calls: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.faults: dict[tuple[str, str], list[int]] = {}
-        self.fault_words = "the server is on fire"
+        self.fault_code: str | None = None
+        self.page: str | None = None
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -171,10 +173,13 @@ class BatchHost:
         self.calls.append((request.method, path))
         self.headers.append(dict(request.headers))
         await request.read() if request.content_type == "application/json" else None
+        if self.page is not None:
+            return web.Response(text=self.page, content_type="text/html")
         fault = self._fault(request.method, path)
         if fault is not None and fault > 0:
             await request.read()
-            said = error(self.fault_words + request.headers.get("Authorization", ""))
+            words = f"on fire with {request.headers.get('Authorization')}"
+            said = error(words, code=self.fault_code)
             return web.json_response(said, status=fault)
         response: web.StreamResponse | None = None
         if fault != 0:
