@@ -6,6 +6,7 @@ is turned back here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from judge.ballots import CRITERIA, VERDICT, VOTES
 from judge.likelihood import distributions
 from judge.prompting import ORDERS, Prompt
-from judge.replies import Unreadable, read_votes
+from judge.replies import LONGEST, Unreadable, read_votes, strict_votes
 
 if TYPE_CHECKING:
     from judge.engines.base import Reply
@@ -24,6 +25,7 @@ __all__ = ["TURNED", "Ballot", "Unreadable", "fill_ballot", "read_ballot"]
 
 TURNED = [VOTES.index(vote) for vote in ("B", "A", "AB", "NA")]
 """`votes[..., TURNED]` speaks of the battle with its responses swapped."""
+_CERTAIN = np.eye(len(VOTES))
 _PLACES = {name: place for place, name in enumerate((*CRITERIA, VERDICT))}
 
 
@@ -79,15 +81,21 @@ def fill_ballot(
     asked = prompt.criteria if criterion is None else (criterion,)
     if prompt.verdict:
         asked = (*asked, VERDICT)
-    found = read_votes(reply.text, asked, cut=reply.finish == "length")
-    if VERDICT in found and found[VERDICT].label == "NA":
+    plain = None
+    if reply.logprobs is None and len(reply.text) <= LONGEST and reply.finish != "length":
+        plain = strict_votes(reply.text, asked)
+    soft: Mapping[str, npt.NDArray[np.float64]] = {}
+    if plain is None:
+        found = read_votes(reply.text, asked, cut=reply.finish == "length")
+        soft = distributions(found, reply.text, reply.logprobs) if reply.logprobs else {}
+        plain = {name: vote.label for name, vote in found.items()}
+    if plain.get(VERDICT) == "NA":
         raise Unreadable("no verdict but NA")
-    soft = distributions(found, reply.text, reply.logprobs) if reply.logprobs else {}
     votes = np.full((len(CRITERIA) + 1, len(VOTES)), np.nan)
     said = [""] * (len(CRITERIA) + 1)
-    for name, vote in found.items():
-        place, label = _PLACES[name], VOTES.index(vote.label)
-        votes[place] = soft.get(name, np.eye(len(VOTES))[label])
+    for name, vote in plain.items():
+        place, label = _PLACES[name], VOTES.index(vote)
+        votes[place] = soft.get(name, _CERTAIN[label])
         said[place] = VOTES[TURNED[label] if order == "BA" else label]
     if order == "BA":
         votes = votes[:, TURNED]

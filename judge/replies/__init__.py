@@ -13,6 +13,16 @@ a JSON string, or after a `>`, is no vote.
 from judge.replies.items import Unreadable, Vote
 from judge.replies.phrases import WORDS
 from judge.replies.reading import LONGEST, read_votes
+from judge.replies.strict import strict_votes
 from judge.replies.texts import Texts, read_texts
 
-__all__ = ["LONGEST", "WORDS", "Texts", "Unreadable", "Vote", "read_texts", "read_votes"]
+__all__ = [
+    "LONGEST",
+    "WORDS",
+    "Texts",
+    "Unreadable",
+    "Vote",
+    "read_texts",
+    "read_votes",
+    "strict_votes",
+]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from judge.ballots import CRITERIA, VERDICT
 from judge.replies.blocks import block_texts
 from judge.replies.items import criterion_of
+from judge.replies.strict import members
 
 _REASON = ("reason", "reasoning", "explanation", "rationale", "justification")
 _CRITIQUES = {"critiquea": "A", "critiqueb": "B"}
+_PLAIN = frozenset((*CRITERIA, VERDICT, "reason", "critique_a", "critique_b"))
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class Texts:
 
 def read_texts(reply: str) -> Texts:
     """The texts in the JSON of a reply, where several blocks have some those of the last."""
+    plain = members(reply)
+    if plain is not None and all(key in _PLAIN for key in plain):
+        return _plain_texts(plain)
     found = Texts("", {}, {})
     for leaves in block_texts(reply, max(0, reply.rfind("</think>"))):
         reason, reasons, critiques = "", {}, {}
@@ -43,3 +50,20 @@ def read_texts(reply: str) -> Texts:
         if reason or reasons or critiques:
             found = Texts(reason, reasons, critiques)
     return found
+
+
+def _plain_texts(found: dict[str, Any]) -> Texts:
+    """Of a reply whose members have the names that were asked for."""
+    reasons = {}
+    for criterion in CRITERIA:
+        said = found.get(criterion)
+        reason = dict(said).get("reason") if isinstance(said, list) else None
+        if isinstance(reason, str):
+            reasons[criterion] = reason.strip()
+    critiques = {side: found.get(f"critique_{side.lower()}") for side in "AB"}
+    reason = found.get("reason")
+    return Texts(
+        reason.strip() if isinstance(reason, str) else "",
+        reasons,
+        {side: said.strip() for side, said in critiques.items() if isinstance(said, str)},
+    )

@@ -14,7 +14,7 @@ from judge.ballots import CRITERIA, VOTES, ballot_table
 from judge.encoding import BattleText
 from judge.engines.base import Reply, TokenChoice
 from judge.prompt_files import load_prompt
-from judge.replies import read_texts
+from judge.replies import read_texts, read_votes, strict_votes
 from judge.voting import TURNED, Unreadable, fill_ballot, read_ballot
 
 ALL, ONE, REASONED = (load_prompt(name) for name in ("discriminator", "criterion", "reasoned"))
@@ -227,3 +227,29 @@ def test_texts_come_from_the_last_block_and_never_from_thinking() -> None:
     reply = thought + "```json\n{'reason': 'It\u2019s right.', 'relevance': 'A'}\n```"
     assert read_texts(reply).reason == "It\u2019s right."
     assert read_texts("no JSON").reasons == {}
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    members=st.dictionaries(
+        st.sampled_from([*CRITERIA, "verdict", "reason", "critique_a", "winner"]),
+        st.sampled_from([*VOTES, "C", "a", "Response A", ""])
+        | st.fixed_dictionaries({"reason": sentences, "vote": st.sampled_from([*VOTES, "D"])})
+        | st.fixed_dictionaries({"vote": st.sampled_from(VOTES), "answer": sentences}),
+        min_size=3,
+    ),
+    before=st.sampled_from(["", " \n", "So: "]),
+    again=st.sampled_from(["", ', "verdict": "B"', ', "clarity": "A"']),
+)
+def test_what_is_read_strictly_is_what_is_read_tolerantly(
+    members: dict[str, object], before: str, again: str
+) -> None:
+    text = before + json.dumps(members)[:-1] + again + "}"
+    asked = (*CRITERIA, "verdict")
+    strict = strict_votes(text, asked)
+    if strict is not None:
+        assert strict == {name: vote.label for name, vote in read_votes(text, asked).items()}
+    elif not before and not again and set(members) == set(asked):
+        plain = [m["vote"] if isinstance(m, dict) else m for m in members.values()]
+        odd = any("answer" in m for m in members.values() if isinstance(m, dict))
+        assert odd or not all(vote in VOTES for vote in plain)
