@@ -1,0 +1,312 @@
+"""The data card: what a set is, by whom and how it was made, what it is worth, what it may be used
+for. Whoever reads it has nothing else; so what is not known is said to be not known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from judge.ballots import CRITERIA
+from judge.files.labelling import PROBABILITIES
+from synth.data import AnnotatedSet
+from synth.exporting.counts import Tally
+from synth.exporting.files import MESSAGES, NUMBER, TEXT, TURNS, WHOLE, Kinds
+from synth.exporting.front_matter import front_matter
+from synth.exporting.labels import TrainingLabels, outcomes
+from synth.exporting.markdown import escaped, plain, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST_ROWS = 40
+_LANGUAGES = 2000
+_LANGUAGE_SHARE = 0.01
+_KINDS = {
+    TEXT: "text",
+    NUMBER: "number",
+    WHOLE: "whole number",
+    TURNS: "texts, one a turn",
+    MESSAGES: "messages",
+}
+_MEANINGS = {
+    "id": "the battle's name; records have it too",
+    "prompt": "what the user asked, turn by turn",
+    "response_a": "what the first response answers",
+    "response_b": "what the second response answers",
+    **dict(zip(PROBABILITIES, ("P(A is better)", "P(B is better)", "P(tie)"), strict=True)),
+    "label_from": "whose word that is: annotators, human or mixed",
+    "ballots": "readable ballots that the annotators' word is made of",
+    "human_a": "what people said, as a share; empty where nobody did",
+    "stratum": "what the battle was drawn as",
+    "closeness": "how unsure a judge was of it beforehand, 0 to 1",
+    "judge": "the annotator",
+    "order": "how the battle was shown; in BA the responses changed places",
+    "sample": "the number of the draw, from 0",
+    **{name: f"the vote on {name.replace('_', ' ')}: A, B, AB or NA" for name in CRITERIA},
+    "verdict": "which response is better on the whole",
+    "reply": "what the model wrote, in the order in which it was shown",
+    "reason": "why a record has no votes",
+    "cost": "dollars, at the prices of the time",
+}
+
+
+@dataclass(frozen=True)
+class Licences:
+    """Under which terms.
+
+    Attributes:
+        of_set: the set's; None where nobody said.
+        of_sources: what battles were drawn from, by its name.
+    """
+
+    of_set: str | None = None
+    of_sources: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a card describes.
+
+    Attributes:
+        data: the set that was exported.
+        labels: of all its battles.
+        kept: places of those that were written.
+        counts: rows by configuration and split.
+        kinds: columns by configuration.
+        tally: what was left out.
+        figures: of `synth check`.
+    """
+
+    data: AnnotatedSet
+    labels: TrainingLabels
+    kept: npt.NDArray[np.int64]
+    counts: Mapping[str, Mapping[str, int]]
+    kinds: Mapping[str, Kinds]
+    tally: Tally
+    figures: Sequence[tuple[str, str]] = ()
+
+
+def card(
+    said: Described, title: str, licences: Licences, files: Mapping[str, Mapping[str, str]]
+) -> str:
+    """The text of README.md."""
+    head = front_matter(
+        title=title,
+        license_name=licences.of_set,
+        languages=_languages(said),
+        battles=len(said.kept),
+        files=files,
+    )
+    sections = [
+        [f"# {escaped(title)}", "", *_what(said)],
+        ["## Files", "", *_files(said)],
+        ["## Annotators", "", *_annotators(said.data.annotations)],
+        ["## How battles were drawn", "", *_drawn(said)],
+        ["## Labels", "", *_balance(said)],
+        ["## What checking found", "", *_checked(said)],
+        ["## What was left out", "", *_left_out(said)],
+        ["## Licence and terms", "", *_terms(licences)],
+        ["## Known limits", "", *_LIMITS],
+        ["## Personal data", "", *_PERSONAL],
+    ]
+    return head + "\n" + "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+
+
+def annotators(records: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Who was asked with which prompt and parameters, and how much each said: name, model, prompt,
+    version, digest, parameters, records, those that could be read."""
+    known = [
+        name
+        for name in ("judge", "model", "prompt", "prompt_version", "prompt_digest", "parameters")
+        if name in records.columns
+    ]
+    read = records[[name for name in CRITERIA if name in records.columns]].notna().any(axis=1)
+    cells = (records[name].astype(object).where(records[name].notna(), "") for name in known)
+    rows = list(zip(*(column.tolist() for column in cells), strict=True))
+    said = Counter(rows)
+    readable = Counter(row for row, one in zip(rows, read.tolist(), strict=True) if one)
+    found = []
+    for row in sorted(said, key=lambda row: tuple(map(str, row))):
+        named = dict(zip(known, map(str, row), strict=True))
+        texts = (named.get(name, "") for name in _ASKED)
+        found.append((*texts, f"{said[row]:,}", f"{readable[row]:,}"))
+    return found
+
+
+_ASKED = ("judge", "model", "prompt", "prompt_version", "prompt_digest", "parameters")
+
+
+def _what(said: Described) -> list[str]:
+    battles, records = (sum(said.counts[name].values()) for name in said.counts)
+    models = sorted({row[1] or row[0] for row in annotators(said.data.annotations)})
+    people = int((~np.isnan(said.labels.human[said.kept, 0])).sum())
+    lines = [
+        f"{battles:,} battles: a prompt, two responses to it, and how likely people are to prefer "
+        "either, as three probabilities. The labels are not people's: large models gave them, "
+        f"and every word of theirs is in here, {records:,} records by "
+        f"{', '.join(map(escaped, models[:8])) or 'nobody'}"
+        f"{' and others' if len(models) > 8 else ''}.",
+    ]
+    if people:
+        lines += ["", f"People have voted on {people:,} of the battles; see `human_a` and on."]
+    return lines
+
+
+def _files(said: Described) -> list[str]:
+    lines = table(
+        ("configuration", "split", "rows"),
+        [
+            (config, split, f"{rows:,}")
+            for config, splits in said.counts.items()
+            for split, rows in splits.items()
+        ],
+    )
+    lines += ["", *_LOADING]
+    for config, kinds in said.kinds.items():
+        rows = [(name, _KINDS[kind], _MEANINGS.get(name, "")) for name, kind in kinds.items()]
+        lines += ["", f"Columns of `{config}`:", "", *table(("column", "kind", "what it is"), rows)]
+    return lines
+
+
+def _annotators(records: pd.DataFrame) -> list[str]:
+    rows = annotators(records)
+    header = ("annotator", "model", "prompt", "version", "digest", "parameters")
+    lines = table((*header, "records", "readable"), rows[:_MOST_ROWS])
+    if len(rows) > _MOST_ROWS:
+        lines += ["", f"and {len(rows) - _MOST_ROWS:,} more, as the records tell."]
+    if not any(row[2] for row in rows):
+        lines += ["", "With which prompts the annotators were asked is not known."]
+    return lines
+
+
+def _drawn(said: Described) -> list[str]:
+    battles = said.data.battles.iloc[said.kept]
+    lines: list[str] = []
+    plan = said.data.manifest.get("plan")
+    if isinstance(plan, Mapping) and "seed" in plan:
+        lines += [f"Drawn by `arena-judge synth plan` with seed {escaped(plan['seed'])}.", ""]
+    for column, what in (("source", "drawn from"), ("stratum", "drawn as")):
+        if column not in battles.columns:
+            continue
+        # A file's folder is nobody's business.
+        counts = Counter(PurePath(str(cell)).name for cell in battles[column].dropna())
+        if column == "stratum":
+            counts = Counter(str(cell) for cell in battles[column].dropna())
+        rows = [(name, f"{number:,}") for name, number in counts.most_common(_MOST_ROWS)]
+        lines += [*table((what, "battles"), rows), ""]
+        if len(counts) > _MOST_ROWS:
+            lines += [f"and {len(counts) - _MOST_ROWS:,} more.", ""]
+    if not lines:
+        lines = ["How the battles were drawn is not known.", ""]
+    codes = _languages(said)
+    lines.append(f"Languages: {escaped(', '.join(codes)) if codes else 'not known'}.")
+    return lines
+
+
+def _balance(said: Described) -> list[str]:
+    proba = said.labels.proba[said.kept]
+    likeliest = outcomes(proba)
+    mean = proba.mean(axis=0)
+    rows = [
+        (name, f"{int((likeliest == place).sum()):,}", f"{mean[place]:.1%}")
+        for place, name in enumerate(("A", "B", "tie"))
+    ]
+    lines = table(("outcome", "battles in which it is likeliest", "mean probability"), rows)
+    origin = Counter(said.labels.origin[place] for place in said.kept.tolist())
+    by = ", ".join(f"{name} {number:,}" for name, number in origin.most_common())
+    counted = int((~said.labels.soft.by_verdict[said.kept]).sum())
+    lines += ["", f"Whose word the labels are: {by}."]
+    if counted:
+        lines += ["", f"{counted:,} of the annotators' labels are counted from their votes; the "
+                  "others are the mean of their verdicts."]  # fmt: skip
+    return lines
+
+
+def _checked(said: Described) -> list[str]:
+    if not said.figures:
+        return ["Nothing was checked."]
+    return table(("figure", "value [95 % interval]"), said.figures)
+
+
+def _left_out(said: Described) -> list[str]:
+    lines = [f"- {escaped(entry.words)}" for entry in said.tally.left_out]
+    earlier = said.data.manifest.get("check")
+    if isinstance(earlier, Mapping):
+        lines += [f"- before, {line}" for line in _told(earlier)]
+    return lines or ["Nothing of the annotated set."]
+
+
+def _told(content: Mapping[str, Any], depth: int = 0) -> list[str]:
+    """What a manifest says, on lines of its own, without what has no words."""
+    lines = []
+    for key, value in list(content.items())[:_MOST_ROWS]:
+        name = escaped(str(key).replace("_", " "))
+        if isinstance(value, Mapping) and depth < 2:
+            lines += [f"{name}, {line}" for line in _told(value, depth + 1)]
+        elif isinstance(value, str | int | float):
+            lines.append(f"{name}: {escaped(value)}")
+        elif isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+            lines.append(f"{name}: {escaped(', '.join(value)) or 'none'}")
+    return lines
+
+
+def _terms(licences: Licences) -> list[str]:
+    said = escaped(licences.of_set) if licences.of_set else "not stated: unknown"
+    lines = [f"- Of this set: {said}."]
+    lines += [f"- Of {escaped(s)}: {escaped(t)}." for s, t in licences.of_sources.items()]
+    if not licences.of_sources:
+        lines.append("- Of the battles' prompts and responses: not stated: unknown.")
+    return [*lines, *_TERMS]
+
+
+def _languages(said: Described) -> list[str]:
+    """Codes of the languages of the prompts, the most frequent first."""
+    from judge.comparing.language import UNKNOWN, language, named
+
+    battles = said.data.battles.iloc[said.kept[:: len(said.kept) // _LANGUAGES + 1]]
+    stated = battles["language"] if "language" in battles.columns else [None] * len(battles)
+    found = Counter(
+        named(plain(cell)) if isinstance(cell, str) and cell else language("\n".join(turns))
+        for cell, turns in zip(stated, battles["prompt"], strict=True)
+    )
+    del found[UNKNOWN]
+    least = _LANGUAGE_SHARE * sum(found.values())
+    return [code for code, number in found.most_common(_MOST_ROWS) if number >= least]
+
+
+_LOADING = [
+    "```python",
+    "from datasets import load_dataset",
+    "",
+    'battles = load_dataset("path/to/this/folder", "battles", split="train")',
+    'records = load_dataset("path/to/this/folder", "annotations", split="train")',
+    "```",
+    "",
+    "Each file of `battles` is a battle file for `arena-judge` as it stands.",
+]
+_TERMS = [
+    "",
+    "Prompts and responses come under the terms of where they are from. Annotations are the output "
+    "of the models named above; some models come with terms of their own for what their output may "
+    "be used for, training other models among it. Whoever uses this set has to see to both.",
+]
+_LIMITS = [
+    "- Labels by models are not votes by people. They share what models prefer: length, form, "
+    "confident wording, answers like their own.",
+    "- Annotators may be wrong together, and agreement between them is no proof.",
+    "- No person has checked votes, reasons and critiques, and a reason need not be why a model voted "
+    "as it did.",
+    "- Nothing was filtered for what is harmful, false or offensive in prompts and responses.",
+    "- What the annotators saw in training is not known, nor whether these battles were in it.",
+]
+_PERSONAL = [
+    "Prompts may be what people really wrote, and responses and annotations may repeat it. Nothing "
+    "was done to find names, addresses or other personal data in them. Look before you publish, "
+    "and take out what somebody asks you to.",
+]

@@ -1,0 +1,72 @@
+"""Replies as a judge is to write them: the strict JSON that a prompt asks for, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from judge.ballots import CRITERIA, VERDICT, VOTES
+from judge.engines.base import Reply
+from judge.prompting import CRITIQUES, Prompt
+from judge.replies import Texts
+from judge.voting import Unreadable, fill_ballot
+from synth.exporting.files import sound
+from synth.exporting.records import ASKED
+
+NO_TEXTS = Texts("", {}, {})
+
+
+def asked_votes(prompt: Prompt, criterion: str | None = None) -> tuple[int, ...]:
+    """Which of the six votes a reply has, by their places in `ASKED`."""
+    names = prompt.criteria if criterion is None else (criterion,)
+    places = tuple(ASKED.index(name) for name in names)
+    return (*places, ASKED.index(VERDICT)) if prompt.verdict else places
+
+
+def write_reply(
+    prompt: Prompt,
+    votes: Sequence[int],
+    texts: Texts = NO_TEXTS,
+    criterion: str | None = None,
+) -> str:
+    """The reply that says these votes, in the form that the prompt asks for.
+
+    Args:
+        prompt: what was asked.
+        votes: six places in `VOTES`, on the battle as it is shown.
+        texts: what the prompt asks for beside votes, of the battle as it is shown.
+        criterion: what was asked about, where that is one thing a call.
+    """
+    schema = prompt.schema()
+    if schema is None:
+        return VOTES[votes[CRITERIA.index(criterion or "")]]
+    members: dict[str, Any] = {}
+    for name, form in schema["properties"].items():
+        if name in CRITIQUES:
+            members[name] = texts.critiques["AB"[CRITIQUES.index(name)]]
+        elif name == "reason":
+            members[name] = texts.reason if criterion is None else texts.reasons[criterion]
+        else:
+            about = criterion if name == "vote" and criterion is not None else name
+            vote = VOTES[votes[ASKED.index(about)]]
+            reasoned = form["type"] == "object"
+            members[name] = {"reason": texts.reasons[name], "vote": vote} if reasoned else vote
+    return sound(json.dumps(members, ensure_ascii=False))
+
+
+def reads_back(
+    reply: str, prompt: Prompt, votes: Sequence[int], criterion: str | None = None
+) -> bool:
+    """Whether a judge that gets this reply reads these votes from it. One that is too long for a
+    ballot it would not read."""
+    try:
+        ballot = fill_ballot(Reply(reply), prompt, criterion)
+    except Unreadable:
+        return False
+    said = dict(zip(CRITERIA, ballot.said, strict=True))
+    if ballot.verdict is not None:
+        said[VERDICT] = VOTES[int(ballot.verdict.argmax())]
+    return all(
+        said[ASKED[place]] == VOTES[votes[place]] for place in asked_votes(prompt, criterion)
+    )
