@@ -83,6 +83,8 @@ class Check:
         drops: all reasons to drop battles.
         gone: (N,) the battles that are dropped.
         rules: by which.
+        seed: of the bootstrap.
+        fitted: whether votes were counted by an aggregator that was given.
     """
 
     name: str
@@ -106,6 +108,8 @@ class Check:
     drops: tuple[Drop, ...]
     gone: Bools
     rules: Rules
+    seed: int = 0
+    fitted: bool = False
 
 
 def check(data: AnnotatedSet, held_out: HeldOut, options: Options = DEFAULT) -> Check:
@@ -151,21 +155,9 @@ def check(data: AnnotatedSet, held_out: HeldOut, options: Options = DEFAULT) -> 
         drops=tuple(drops),
         gone=dropped(drops, len(battles), options.rules.applied),
         rules=options.rules,
+        seed=options.seed,
+        fitted=options.aggregator is not None,
     )
-
-
-def kept_set(data: AnnotatedSet, gone: Bools, more: dict[str, object]) -> AnnotatedSet:
-    """The set without some of its battles.
-
-    Args:
-        data: the set.
-        gone: (N,) which ones.
-        more: what its manifest says besides.
-    """
-    battles = data.battles[~gone].reset_index(drop=True)
-    said = data.annotations
-    said = said[said["id"].isin(battles["id"])].reset_index(drop=True)
-    return AnnotatedSet(data.name, battles, said, {**data.manifest, **more})
 
 
 def _human(data: AnnotatedSet, file: str | None) -> tuple[Floats, Relabelled | None]:
