@@ -1,6 +1,8 @@
 """What to keep of a conversation that is too long: policies, one small object each in `POLICIES`.
 
-Each keeps its room to the token and gives A and B the same treatment.
+Each keeps its room to the token and gives A and B the same treatment. Those that are `Planned`
+need to know no more than how long the texts are, so they serve text (see `judge.chunking`) and
+token ids (see `judge.classifier.tokens`) alike.
 """
 
 from __future__ import annotations
@@ -47,19 +49,47 @@ class Policy(ABC):
         """
 
 
-class _Plan(NamedTuple):
+Lengths = tuple[int, int, int]
+"""How many tokens the prompt, A and B have in a round."""
+
+
+class Plan(NamedTuple):
     """How many tokens each text of a round gets, and which end of a text too long is kept."""
 
-    tokens: tuple[int, int, int]
+    tokens: Lengths
     keep: tuple[str, str, str]
+
+
+Plans = dict[int, Plan]
+"""By the number of the round; rounds without one are left out."""
+
+
+class Planned(Policy):
+    """A policy that asks only for the lengths of texts."""
+
+    @abstractmethod
+    def plan(self, lengths: Sequence[Lengths], room: int, turn_overhead: int) -> Plans:
+        """What each round gets of `room` tokens; for the rest see `fit`.
+
+        Where a response is left one token more than the other could be, nobody gets it; all other
+        room is used, but for what is too little for a round.
+        """
+
+    def fit(
+        self, rounds: Sequence[Round], room: int, turn_overhead: int, counter: TokenCounter
+    ) -> list[Fitted]:
+        del counter
+        return _carried_out(
+            rounds, self.plan([turn.lengths for turn in rounds], room, turn_overhead)
+        )
 
 
 # A question may stand at either end of a prompt; an answer is read from its beginning.
 _READ = (ENDS, HEAD, HEAD)
 
 
-def _carried_out(rounds: Sequence[Round], plans: dict[int, _Plan]) -> list[Fitted]:
-    """The conversation as planned; rounds without a plan are left out."""
+def _carried_out(rounds: Sequence[Round], plans: Plans) -> list[Fitted]:
+    """The conversation as planned."""
     columns: tuple[list[str], list[str], list[str]] = ([], [], [])
     cut = [0, 0, 0]
     for at, turn in enumerate(rounds):
@@ -80,24 +110,50 @@ def _carried_out(rounds: Sequence[Round], plans: dict[int, _Plan]) -> list[Fitte
     ]
 
 
-def _three(turn: Round, room: int) -> tuple[int, int, int]:
-    prompt, a, b = shares(turn.lengths, _WEIGHTS, room)
+def _three(lengths: Lengths, room: int) -> Lengths:
+    prompt, a, b = shares(lengths, _WEIGHTS, room)
     return prompt, a, b
 
 
+def _planned(
+    tokens: dict[int, Lengths], lengths: Sequence[Lengths], room: int, keep: tuple[str, str, str]
+) -> Plans:
+    """Plans with what equal shares leave over given out too: to prompts, then to both responses of
+    a round at once, then to one where the other is whole."""
+    plans = {}
+    room -= sum(map(sum, tokens.values()))
+    for at, (prompt, a, b) in tokens.items():
+        asked, one, other = lengths[at]
+        more = max(0, min(room, asked - prompt))
+        room -= more
+        tokens[at] = prompt + more, a, b
+        if room > 1 and a < one and b < other:
+            both = min(room // 2, one - a, other - b)
+            room -= 2 * both
+            tokens[at] = prompt + more, a + both, b + both
+    for at, (prompt, a, b) in tokens.items():
+        _, one, other = lengths[at]
+        if room > 0 and (a < one) != (b < other):
+            more = min(room, one - a + other - b)
+            room -= more
+            tokens[at] = (prompt, a + more, b) if a < one else (prompt, a, b + more)
+        plans[at] = Plan(tokens[at], keep)
+    return plans
+
+
 def _without_middle(
-    rounds: Sequence[Round], room: int, cost: Callable[[Round], int], fewest: int
+    lengths: Sequence[Lengths], room: int, cost: Callable[[Lengths], int], fewest: int
 ) -> list[int]:
     """The rounds left when those in the middle go one by one until the costs keep to the room."""
-    kept = list(range(len(rounds)))
-    total = sum(map(cost, rounds))
+    kept = list(range(len(lengths)))
+    total = sum(map(cost, lengths))
     while total > room and len(kept) > fewest:
-        total -= cost(rounds[kept.pop((len(kept) - 1) // 2)])
+        total -= cost(lengths[kept.pop((len(kept) - 1) // 2)])
     return kept
 
 
 @dataclass(frozen=True)
-class HeadTail(Policy):
+class HeadTail(Planned):
     """Keeps the first and last rounds, and the beginning and end of texts still too long.
 
     Args:
@@ -107,33 +163,29 @@ class HeadTail(Policy):
     name: ClassVar[str] = "head-tail"
     rounds: int = 2
 
-    def fit(
-        self, rounds: Sequence[Round], room: int, turn_overhead: int, counter: TokenCounter
-    ) -> list[Fitted]:
-        def whole(turn: Round) -> int:
-            return turn.length + turn_overhead
+    def plan(self, lengths: Sequence[Lengths], room: int, turn_overhead: int) -> Plans:
+        def whole(turn: Lengths) -> int:
+            return sum(turn) + turn_overhead
 
-        kept = _without_middle(rounds, room, whole, 2 * self.rounds)
-        left = _worthwhile([rounds[at] for at in kept], room, turn_overhead)
+        kept = _without_middle(lengths, room, whole, 2 * self.rounds)
+        left = _worthwhile([lengths[at] for at in kept], room, turn_overhead)
         kept = [kept[at] for at in left]
         room -= turn_overhead * len(kept)
-        lengths = [count for at in kept for count in rounds[at].lengths]
-        tokens = shares(lengths, _WEIGHTS * len(kept), room)
+        counts = [count for at in kept for count in lengths[at]]
+        tokens = shares(counts, _WEIGHTS * len(kept), room)
         threes = zip(tokens[0::3], tokens[1::3], tokens[2::3], strict=True)
-        keep = (ENDS, ENDS, ENDS)
-        plans = {at: _Plan(three, keep) for at, three in zip(kept, threes, strict=True)}
-        return _carried_out(rounds, plans)
+        return _planned(dict(zip(kept, threes, strict=True)), lengths, room, (ENDS, ENDS, ENDS))
 
 
-def _worthwhile(rounds: Sequence[Round], room: int, turn_overhead: int) -> list[int]:
+def _worthwhile(lengths: Sequence[Lengths], room: int, turn_overhead: int) -> list[int]:
     """The rounds for each of which there is room for so much of it that it is worth reading."""
     return _without_middle(
-        rounds, room, lambda turn: min(turn.length, LEAST_ROUND) + turn_overhead, fewest=1
+        lengths, room, lambda turn: min(sum(turn), LEAST_ROUND) + turn_overhead, fewest=1
     )
 
 
 @dataclass(frozen=True)
-class Proportional(Policy):
+class Proportional(Planned):
     """Keeps rounds from the first on; the one that overflows is shared by prompt, A and B 20/40/40.
 
     What one of them does not need the others get. The rounds after it are left out, and so is it
@@ -143,15 +195,12 @@ class Proportional(Policy):
     name: ClassVar[str] = "proportional"
     least: int = LEAST_ROUND
 
-    def fit(
-        self, rounds: Sequence[Round], room: int, turn_overhead: int, counter: TokenCounter
-    ) -> list[Fitted]:
-        plans = _in_turn(rounds, range(len(rounds)), room, turn_overhead, self.least, _READ)
-        return _carried_out(rounds, plans)
+    def plan(self, lengths: Sequence[Lengths], room: int, turn_overhead: int) -> Plans:
+        return _in_turn(lengths, range(len(lengths)), room, turn_overhead, self.least, _READ)
 
 
 @dataclass(frozen=True)
-class Recent(Policy):
+class Recent(Planned):
     """Keeps the last rounds; of the oldest of them only the end, where it does not fit whole.
 
     It is left out where fewer than `least` tokens remain for it, unless it is the only one.
@@ -160,38 +209,35 @@ class Recent(Policy):
     name: ClassVar[str] = "recent"
     least: int = LEAST_ROUND
 
-    def fit(
-        self, rounds: Sequence[Round], room: int, turn_overhead: int, counter: TokenCounter
-    ) -> list[Fitted]:
-        order = range(len(rounds) - 1, -1, -1)
-        ends = (TAIL, TAIL, TAIL)
-        return _carried_out(rounds, _in_turn(rounds, order, room, turn_overhead, self.least, ends))
+    def plan(self, lengths: Sequence[Lengths], room: int, turn_overhead: int) -> Plans:
+        order = range(len(lengths) - 1, -1, -1)
+        return _in_turn(lengths, order, room, turn_overhead, self.least, (TAIL, TAIL, TAIL))
 
 
 def _in_turn(
-    rounds: Sequence[Round],
+    lengths: Sequence[Lengths],
     order: Sequence[int],
     room: int,
     turn_overhead: int,
     least: int,
     keep: tuple[str, str, str],
-) -> dict[int, _Plan]:
+) -> Plans:
     """Whole rounds in an order, and of the first that does not fit as much as there is room for."""
-    plans: dict[int, _Plan] = {}
+    plans: Plans = {}
     for at in order:
         room -= turn_overhead
-        turn = rounds[at]
-        if turn.length > room:
+        turn = lengths[at]
+        if sum(turn) > room:
             if room >= least or not plans:
-                plans[at] = _Plan(_three(turn, room), keep)
+                plans |= _planned({at: _three(turn, room)}, lengths, room, keep)
             break
-        plans[at] = _Plan(turn.lengths, keep)
-        room -= turn.length
+        plans[at] = Plan(turn, keep)
+        room -= sum(turn)
     return plans
 
 
 @dataclass(frozen=True)
-class LongestFirst(Policy):
+class LongestFirst(Planned):
     """Trims the longer response until both are equally long, then both, then the prompt.
 
     The prompt is cut only once the responses are down to what they have under `proportional`, 80
@@ -200,12 +246,10 @@ class LongestFirst(Policy):
 
     name: ClassVar[str] = "longest-first"
 
-    def fit(
-        self, rounds: Sequence[Round], room: int, turn_overhead: int, counter: TokenCounter
-    ) -> list[Fitted]:
-        kept = _worthwhile(rounds, room, turn_overhead)
+    def plan(self, lengths: Sequence[Lengths], room: int, turn_overhead: int) -> Plans:
+        kept = _worthwhile(lengths, room, turn_overhead)
         room -= turn_overhead * len(kept)
-        prompts, *sides = zip(*(rounds[at].lengths for at in kept), strict=True)
+        prompts, *sides = zip(*(lengths[at] for at in kept), strict=True)
         asked = sum(prompts)
         answered = shares([sum(side) for side in sides], (1, 1), room - min(asked, room // 5))
         totals = (room - sum(answered), *answered)
@@ -214,9 +258,7 @@ class LongestFirst(Policy):
             for side, total in zip((prompts, *sides), totals, strict=True)
         ]
         threes = zip(*tokens, strict=True)
-        return _carried_out(
-            rounds, {at: _Plan(three, _READ) for at, three in zip(kept, threes, strict=True)}
-        )
+        return _planned(dict(zip(kept, threes, strict=True)), lengths, room, _READ)
 
 
 @dataclass(frozen=True)
