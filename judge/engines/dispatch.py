@@ -2,7 +2,8 @@
 
 A call waits in a queue until a server has room, the rates allow it and the budget has the money. It
 comes back to the queue when it could not be answered, after a wait of its own, and leaves with a
-reply (`judge.engines.outcomes` sees to that). Nothing here blocks, and no failure of one call is felt by another.
+reply: `judge.engines.outcomes` sees to that. Nothing here blocks, and no failure of one call is felt
+by another.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _SECRET_LENGTH = 8  # shorter ones are words like "EMPTY", which local servers a
 _HIDDEN = "[key]"
 _END = re.compile(rb"(?:^|[\r\n])data: *\[DONE\]")  # inside of JSON no line begins
 _END_LENGTH = 32
-_END_SECONDS = 1.0  # given to a server to end a stream after its last word
+_END_SECONDS = 0.2  # given to a server to end a stream after its last word
 
 
 @dataclass(frozen=True, eq=False)
