@@ -13,6 +13,7 @@ from judge.judges.asking import parameters
 from judge.prompting import CRITIQUES
 from judge.replies import read_texts
 from synth.data import BALLOT_REASON, REASONS
+from synth.plans import WRITE
 
 if TYPE_CHECKING:
     from judge.judges.prompted import PromptedJudge
@@ -24,13 +25,21 @@ def annotate(battles: pd.DataFrame, annotator: PromptedJudge) -> pd.DataFrame:
     """The records of a battle table, one a battle, part, order and sample, in that order (see
     `synth.data`). What could not be had is a record without votes, whose `reason` says why; a
     battle that could not even be asked about has one in no order."""
-    table, _ = annotator.fill(battles, records=True)
+    table, _ = annotator.fill(battles, records=True, unasked=_unwritten(battles))
     places = table["id"].astype(np.int64).to_numpy()
     order = np.argsort(places, kind="stable")
     table = table.iloc[order].reset_index(drop=True)
     ids = battles["id"].to_numpy(dtype=object)[places[order]]
     table["id"] = pd.Series(ids, dtype="str")
     return table.assign(**_texts(table, annotator.prompt.writes), **_asked(annotator, len(table)))
+
+
+def _unwritten(battles: pd.DataFrame) -> dict[int, str]:
+    """Battles that lack a response, by their places, and why."""
+    if WRITE not in battles.columns:
+        return {}
+    sides = enumerate(battles[WRITE])
+    return {place: f"nobody wrote response {s}" for place, s in sides if s and s == s}
 
 
 def how_asked(annotator: PromptedJudge) -> dict[str, object]:

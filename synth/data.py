@@ -14,6 +14,9 @@ has a row a record. A record is a ballot (see `judge.ballots`; `judge` is the an
 - `time` (seconds since 1970), `seconds`, `prompt_tokens`, `cached_tokens`, `completion_tokens`,
   `cost` (dollars): of all attempts together.
 
+`written.parquet` has a row for each reply of models that wrote responses or references for these
+battles, where there were any (see `synth.writing.RECORDS`).
+
 Votes, reasons and critiques speak of the battle as it stands in the file, whatever the order it was
 shown in; `reply` speaks of it as it was shown.
 """
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE, BATTLES, ANNOTATIONS = "synth.yaml", "battles.parquet", "annotations.parquet"
+WRITTEN = "written.parquet"
 FORMAT = 1
 KIND = "annotated set"
 REASONS = tuple(f"{name}_reason" for name in CRITERIA)

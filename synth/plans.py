@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FILE, BATTLES, DROPPED = "plan.yaml", "battles.parquet", "dropped.csv"
 FORMAT = 1
+WRITE = "write"
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judge.ballots import CRITERIA
+from judge.engines.base import WAITING
 from judge.files.atomic import explained
 from judge.files.folders import written_folder
 from judge.parallel import ordered_map
 from synth.annotating import annotate
-from synth.data import ANNOTATIONS, BATTLES, FILE, FORMAT, KIND
+from synth.data import ANNOTATIONS, BATTLES, FILE, FORMAT, KIND, WRITTEN
 from synth.manifests import write_manifest
 from synth.tables import table_writer
 
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from judge.judges.prompted import PromptedJudge
+    from synth.writing import Written
 
 Tables = Callable[[], Iterable["pd.DataFrame"]]
-_OVERLAPPING = 2  # batches: one waits for its last replies while the next is asked
+Write = Callable[["pd.DataFrame"], "Written"]
+ROWS = 256
 
 
 @dataclass
@@ -48,12 +51,14 @@ class Tally:
         battles: that were annotated, with at least one readable ballot.
         without: ids of battles that were not, up to some, and why.
         missing: how many those are.
+        waiting: records whose calls wait for a batch.
     """
 
     records: int = 0
     readable: int = 0
     battles: int = 0
     missing: int = 0
+    waiting: int = 0
     without: list[tuple[str, str]] = field(default_factory=list)
 
     def count(self, records: pd.DataFrame, most: int = 20) -> None:
@@ -61,6 +66,7 @@ class Tally:
         readable = records[list(CRITERIA)].notna().any(axis=1).to_numpy()
         self.records += len(records)
         self.readable += int(readable.sum())
+        self.waiting += int(records["reason"].str.endswith(WAITING).sum())
         annotated = set(records["id"][readable])
         self.battles += len(annotated)
         reasons = dict(zip(records["id"], records["reason"], strict=True))
@@ -77,23 +83,35 @@ class Work:
     Args:
         folder: being written.
         tables: gives the battles, a batch at a time, from the beginning.
+        rows: battles of a batch that is annotated.
+        overlapping: whether a batch may begin before the one before it has its last replies.
     """
 
-    def __init__(self, folder: Path, tables: Tables) -> None:
+    def __init__(self, folder: Path, tables: Tables, rows: int, overlapping: bool) -> None:
         self._folder = folder
         self._tables = tables
+        self._rows = rows
+        self._overlapping = 2 if overlapping else 1
         self._parts: list[Path] = []
 
-    def prepare(self, write: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> int:
+    def prepare(self, write: Write | None = None) -> int:
         """Writes the battles down, with what models have yet to write of them; they are annotated
-        as they stand then. Returns how many there are."""
+        as they stand then. Returns how many of them lack a response nevertheless."""
         path = self._folder / BATTLES
-        with table_writer(path) as table:
-            batches = ordered_map(write or _as_it_is, self._tables(), _OVERLAPPING if write else 1)
-            for battles in batches:
-                table.append(battles)
-        self._tables = partial(_batches, path)
-        return table.rows
+        lacking = 0
+        with ExitStack() as stack:
+            table = stack.enter_context(table_writer(path))
+            if write is None:
+                for battles in self._tables():
+                    table.append(battles)
+            else:
+                log = stack.enter_context(table_writer(self._folder / WRITTEN, turns=()))
+                for written in ordered_map(write, self._tables(), self._overlapping):
+                    table.append(written.battles)
+                    log.append(written.records)
+                    lacking += len(written.failed)
+        self._tables = partial(_batches, path, self._rows)
+        return lacking
 
     def annotate(self, annotators: Sequence[PromptedJudge]) -> list[Tally]:
         """Has every annotator go through all battles."""
@@ -133,17 +151,19 @@ class Work:
         tally = Tally()
         with table_writer(part, turns=()) as table:
             one = partial(annotate, annotator=annotator)
-            for records in ordered_map(one, self._tables(), _OVERLAPPING, annotator.stop):
+            for records in ordered_map(one, self._tables(), self._overlapping, annotator.stop):
                 tally.count(records)
                 table.append(records)
         return tally
 
 
 @contextmanager
-def annotated(target: Path, tables: Tables) -> Iterator[Work]:
-    """An annotated set to fill, which appears at `target` when the block ends well."""
+def annotated(
+    target: Path, tables: Tables, *, rows: int = ROWS, overlapping: bool = True
+) -> Iterator[Work]:
+    """An annotated set to fill, which appears at `target` when the block ends well; see `Work`."""
     with written_folder(target) as draft:
-        yield Work(draft, tables)
+        yield Work(draft, tables, rows, overlapping)
 
 
 def _all_of(futures: Sequence[Future[Tally]]) -> None:
@@ -153,11 +173,7 @@ def _all_of(futures: Sequence[Future[Tally]]) -> None:
         future.result()
 
 
-def _as_it_is(battles: pd.DataFrame) -> pd.DataFrame:
-    return battles
-
-
-def _batches(path: Path) -> Iterator[pd.DataFrame]:
+def _batches(path: Path, rows: int) -> Iterator[pd.DataFrame]:
     from judge.battles import iter_battles
 
-    return iter_battles(path, chunk_rows=256)
+    return iter_battles(path, chunk_rows=rows)

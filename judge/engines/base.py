@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Self
 
 BUDGET = "budget"
 """The error of a reply to a request that was not sent because the money was spent."""
+WAITING = "waits for its batch"
+"""The error of a reply to a request that stands in a batch file and has not been answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from judge.engines.base import BUDGET, Engine, Estimate, Reply, Request
+from judge.engines.base import BUDGET, WAITING, Engine, Estimate, Reply, Request
 from judge.engines.batches.api import BatchServer, NoBatches, Unanswered
 from judge.engines.batches.collecting import Collected, Collector
 from judge.engines.batches.files import (
@@ -32,9 +32,6 @@ from judge.engines.pricing import Counter
 from judge.engines.settings import EndpointSettings
 from judge.engines.transport import Secrets, find_targets
 from judge.errors import ArenaJudgeError
-
-WAITING = "waits for its batch"
-"""The error of a reply to a request that stands in a file and has not been answered."""
 
 _POLLS = 30  # of a server that does not answer, before waiting for batches is given up
 
@@ -97,6 +94,7 @@ class BatchEngine(Engine):
         self._takes_batches: bool | None = None
         self._written: set[str] = set()
         self._fresh: set[bytes] = set()
+        self._under_way: set[bytes] | None = None  # keys in files; None where it is to be seen
         self._tally = Collected()
 
     # Requests.
@@ -111,12 +109,8 @@ class BatchEngine(Engine):
         self._folder.enter()
         writer = RequestWriter(self._folder, *self._limits)
         writer.keep(self._written)
-        under_way = {
-            key
-            for each in self._folder.state.files
-            if each.pending or (each.unsent and each.name in self._written)
-            for key in file_keys(self._folder.path / each.name)
-        }
+        under_way = self._found_under_way() if self._under_way is None else self._under_way
+        self._under_way = None
         missing: set[bytes] = set()
         spent_up = False
         try:
@@ -164,10 +158,16 @@ class BatchEngine(Engine):
             ArenaJudgeError: the server refuses, or does not answer.
         """
         self._folder.enter()
+        self._under_way = None
         self._read_files()
         files = [each for each in self._folder.state.files if each.unsent]
         for each in files:
-            self._set_aside_if_answered(each)
+            answered = self._set_aside_if_answered(each)
+            if 0 < answered < each.rows:
+                self._note(
+                    f"{answered} of the {each.rows} requests of {each.name} have been answered, so "
+                    "it is put aside; give the same command again, and the rest is written anew"
+                )
         files = [each for each in files if each.unsent]
         if not files:
             return 0
@@ -186,6 +186,7 @@ class BatchEngine(Engine):
             ArenaJudgeError: the server refuses, or does not answer; what was read is kept.
         """
         self._folder.enter()
+        self._under_way = None
         self._read_files()
         if self._upload is not False and any(each.pending for each in self._folder.state.files):
             for each in self._sender().look():
@@ -250,6 +251,19 @@ class BatchEngine(Engine):
         self.statistics.count(reply)
         return reply
 
+    def _found_under_way(self) -> set[bytes]:
+        """The keys of the requests that a server has, or that this engine has written."""
+        files = self._folder.state.files
+        for each in files:
+            if each.unsent and each.name in self._written:
+                self._set_aside_if_answered(each)
+        return {
+            key
+            for each in files
+            if each.pending or (each.unsent and each.name in self._written)
+            for key in file_keys(self._folder.path / each.name)
+        }
+
     def _failed(self, key: bytes) -> str | None:
         """Why a request is not asked again, if it is not."""
         failure = self._folder.failures.get(key)
@@ -304,8 +318,8 @@ class BatchEngine(Engine):
         self.statistics.count(reply)
         self._fresh.add(key)
 
-    def _set_aside_if_answered(self, file: RequestFile) -> None:
-        """What has been answered from elsewhere is not sent and paid for again."""
+    def _set_aside_if_answered(self, file: RequestFile) -> int:
+        """What has been answered from elsewhere is not sent and paid for again; how many were."""
         keys = file_keys(self._folder.path / file.name)
         answered = 0
         while batch := list(islice(keys, 256)):
@@ -313,11 +327,7 @@ class BatchEngine(Engine):
         if answered:
             file.change(status=REPLACED)
             self._folder.save()
-            if answered < file.rows:
-                self._note(
-                    f"{answered} of the {file.rows} requests of {file.name} have been answered, so "
-                    "it is put aside; give the same command again, and the rest is written anew"
-                )
+        return answered
 
     def _can_send(self) -> bool:
         if self._takes_batches is None:

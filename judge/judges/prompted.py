@@ -99,12 +99,17 @@ class PromptedJudge(Judge):
         return judgments(table, reasons, battles, self.aggregator, ballots)
 
     def fill(
-        self, battles: pd.DataFrame, *, records: bool = False
+        self,
+        battles: pd.DataFrame,
+        *,
+        records: bool = False,
+        unasked: Mapping[int, str] | None = None,
     ) -> tuple[pd.DataFrame, dict[int, str]]:
         """The ballot table of these battles, with their places from "0" for ids, and why battles
         have no readable ballot, by their places. `records` asks for verdicts too, and for what each
-        ballot took (see `judge.judges.sheets.Run.records`)."""
-        run = Run()
+        ballot took (see `judge.judges.sheets.Run.records`); `unasked` are battles, by their places,
+        that nobody is to be asked about, and why."""
+        run = Run(reasons=dict(unasked or {}))
         with ExitStack() as turn:
             turn.enter_context(self._turn)
             first = self._requests(self._sheets(battles, run), run)
@@ -195,6 +200,9 @@ class PromptedJudge(Judge):
             self._room()  # that there is none is no fault of a battle
         columns = (battles[name] for name in ("prompt", "response_a", "response_b"))
         for place, turns in enumerate(zip(*columns, strict=True)):
+            if place in run.reasons:
+                self._done(1)
+                continue
             reference = references[place] if references is not None else None
             try:
                 parts = self._fitted(BattleText(*turns), reference)

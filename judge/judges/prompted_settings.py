@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from judge.encoding import TokenCounter
     from judge.engines.base import Engine
     from judge.engines.ledger import Ledger
+    from judge.engines.settings import EndpointSettings
     from judge.judges.base import Judge
     from judge.judges.prompted import PromptedJudge
     from judge.judges.recipes import Recipe
@@ -41,6 +42,7 @@ _OF_ENDPOINT = {
     "max_cost": "--max-cost",
     "prices": "--prices",
     "client": "--client",
+    "batch": "--batch",
 }
 _OF_VLLM = {"gpus": "--gpus", "adapter": "--adapter"}
 
@@ -63,6 +65,7 @@ class PromptedSettings:
         keep: whether there is a ledger at all.
         base_urls, api_key_env, concurrency, rpm, tpm, timeout, max_cost, prices, client: see
             `judge.engines.settings.EndpointSettings`; endpoint only.
+        batch: a folder; calls go through batch files in it and not one by one; endpoint only.
         gpus, adapter: see `judge.engines.vllm.VllmEngine`; vllm only.
         dry: nothing is going to be asked.
         said: what goes before a judge folder's own settings even where it is the default.
@@ -89,6 +92,7 @@ class PromptedSettings:
     max_cost: float | None = None
     prices: str | None = None
     client: Literal["aiohttp", "openai"] = "aiohttp"
+    batch: str | None = None
     gpus: tuple[int, ...] = ()
     adapter: str | None = None
     dry: bool = False
@@ -302,7 +306,19 @@ def _engine(
     if settings.dry:
         asked = replace(asked, key_variable=())  # nobody is shown a key
     count = None if counter is None else counter.count
+    if settings.batch is not None:
+        return _batch_engine(settings.batch, asked, ledger, count), settings.context
     return EndpointEngine(asked, ledger=ledger, count_tokens=count), settings.context
+
+
+def _batch_engine(
+    folder: str, asked: EndpointSettings, ledger: Ledger | None, count: Callable[[str], int] | None
+) -> Engine:
+    from judge.engines.batch import BatchEngine
+
+    if ledger is None:
+        raise InputError("batches are collected into a ledger", mend="leave out --no-cache")
+    return BatchEngine(folder, ledger=ledger, settings=asked, count_tokens=count)
 
 
 class PromptedRecipe:

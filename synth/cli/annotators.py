@@ -90,7 +90,8 @@ def annotators(
     made: list[PromptedJudge] = []
     with ExitStack() as stack:
         for spec, most in zip(specs, budgets or [settings.max_cost] * len(specs), strict=True):
-            judge = stack.enter_context(closing(load_judge(spec, replace(settings, max_cost=most))))
+            own = replace(settings, max_cost=most, batch=_folder(settings.batch, len(made), specs))
+            judge = stack.enter_context(closing(load_judge(spec, own)))
             if not isinstance(judge, PromptedJudge):
                 raise click.UsageError(
                     f"{spec} asks no model, so it writes no annotations; name endpoint:MODEL, "
@@ -100,3 +101,8 @@ def annotators(
                 raise click.UsageError(f"two annotators are called {judge.name}; name each once")
             made.append(judge)
         yield made
+
+
+def _folder(batch: str | None, place: int, specs: Sequence[str]) -> str | None:
+    """Where an annotator's batch files are: several have a folder each."""
+    return batch if batch is None or len(specs) == 1 else f"{batch}/annotator-{place + 1}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -16,11 +17,14 @@ from judge.cli import options
 from judge.cli.console import Progress, count, duration, fit, rate, say
 from judge.cli.prompted_options import Asking, prompted_options
 from synth.cli.annotators import annotation_options, annotators, settings_of
+from synth.cli.batching import collect_batches, send_batches
 from synth.cli.cost_text import as_dicts, dollars, show_costs
+from synth.cli.writers import Writers, writers
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from judge.engines.base import Engine
     from judge.judges.prompted import PromptedJudge
     from judge.judges.prompted_settings import PromptedSettings
     from synth.costs import Cost
@@ -50,6 +54,15 @@ _OF_PLAN = ("seed", "size", "from", "held_out", "strata", "writers")
     metavar="N",
     help="Annotate the first N battles of the plan only: a sample of it, and a cheap trial.",
 )
+@click.option(
+    "--batch",
+    metavar="FOLDER",
+    help="Ask through batch files in FOLDER, which are sent where the server takes batches: half "
+    "the price at some, and the answer within a day. The same command again collects.",
+)
+@click.option(
+    "--wait", is_flag=True, help="With --batch, wait for the batches, and ask what is to be asked."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the models' draws.")
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on standard output.")
@@ -61,6 +74,8 @@ def run(
     reference: str | None,
     critique: bool,
     first: int | None,
+    batch: str | None,
+    wait: bool,
     seed: int,
     force: bool,
     as_json: bool,
@@ -89,15 +104,22 @@ def run(
         plan.settings, asking, seed, critique=critique, reference=reference is not None
     )
     named = specs or tuple(plan.settings.get("annotators") or ())
-    todo = Todo(plan, plan.size if first is None else min(first, plan.size))
+    if wait and batch is None:
+        raise click.UsageError("--wait is for the batches of --batch; leave it out")
+    size = plan.size if first is None else min(first, plan.size)
+    todo = Todo(plan, size, named, tuple(plan.settings.get("writers") or ()), reference)
     if asking.dry_run:
-        _tell_dry(_costs(todo, named, settings), as_json)
+        _tell_dry(_costs(todo, settings), as_json)
         return
-    shares = _budgets(todo, named, settings)
+    shares = _budgets(todo, settings)
     started = time.perf_counter()
     replaced = target.exists()
-    with annotators(named, settings, shares) as made:
-        tallies, manifest = _annotated(todo, target, made)
+    first_writers = len(todo.writers) + (reference is not None)
+    with (
+        writers(todo.writers, reference, settings, shares[:first_writers]) as writing,
+        annotators(named, replace(settings, batch=batch), shares[first_writers:]) as made,
+    ):
+        tallies, manifest = _annotated(todo, target, writing, made, batch is not None, wait)
         reports = [report for one in made for report in asking.reports(one)]
     seconds = time.perf_counter() - started
     if as_json:
@@ -113,13 +135,24 @@ def run(
 
 @dataclass(frozen=True)
 class Todo:
-    """The part of a plan that is to be annotated: its first battles."""
+    """What is to be done.
+
+    Attributes:
+        plan: what is annotated.
+        battles: so many of its first ones.
+        annotators: who annotates.
+        writers: who writes responses before.
+        reference: who writes references before, if anybody does.
+    """
 
     plan: Plan
     battles: int
+    annotators: Sequence[str]
+    writers: Sequence[str]
+    reference: str | None
 
     def tables(self) -> Iterator[pd.DataFrame]:
-        """They, a batch at a time."""
+        """The battles, a batch at a time."""
         left = self.battles
         for table in self.plan.tables():
             yield table.iloc[:left]
@@ -128,52 +161,89 @@ class Todo:
                 return
 
 
-def _costs(todo: Todo, specs: Sequence[str], settings: PromptedSettings) -> list[Cost]:
-    """What each annotator is going to cost; nothing is asked."""
+def _costs(todo: Todo, settings: PromptedSettings) -> list[Cost]:
+    """What each writer and each annotator is going to cost; nothing is asked."""
     from synth.costs import annotation_cost
 
-    with annotators(specs, replace(settings, dry=True, max_cost=None)) as made:
-        return [annotation_cost(one, todo.tables(), settings.prices) for one in made]
+    dry = replace(settings, dry=True, max_cost=None)
+    prices = settings.prices
+    with (
+        writers(todo.writers, todo.reference, dry) as writing,
+        annotators(todo.annotators, dry) as made,
+    ):
+        lengths = (
+            writing.response_prompt.typical_tokens if writing.responses else None,
+            writing.reference_prompt.typical_tokens if writing.reference else None,
+        )
+        costs = writing.costs(todo.tables, prices)
+        return costs + [annotation_cost(one, todo.tables(), prices, *lengths) for one in made]
 
 
-def _budgets(
-    todo: Todo, specs: Sequence[str], settings: PromptedSettings
-) -> Sequence[float | None]:
-    """What each annotator may spend: the budget, divided as their costs are expected to be."""
-    if settings.max_cost is None or len(specs) < 2:
-        return [settings.max_cost] * len(specs)
+def _budgets(todo: Todo, settings: PromptedSettings) -> Sequence[float | None]:
+    """What each may spend: the budget, divided as their costs are expected to be."""
+    number = len(todo.annotators) + len(todo.writers) + (todo.reference is not None)
+    if settings.max_cost is None or number < 2:
+        return [settings.max_cost] * number
     from synth.costs import shares_of
 
-    return shares_of(_costs(todo, specs, settings), settings.max_cost)
+    return shares_of(_costs(todo, settings), settings.max_cost)
 
 
 def _annotated(
-    todo: Todo, target: Path, made: Sequence[PromptedJudge]
+    todo: Todo,
+    target: Path,
+    writing: Writers,
+    made: Sequence[PromptedJudge],
+    batches: bool,
+    wait: bool,
 ) -> tuple[list[Tally], dict[str, Any]]:
     """Has the set made; what became of each annotator's part, and what the set says of itself."""
-    from synth.running import annotated
+    from synth.running import ROWS, annotated
 
-    total = todo.battles * len(made)
-    with Progress("battles", total, more=lambda: _spent(made)) as progress:
-        telling = Lock()
-
-        def tick(battles: int) -> None:
-            with telling:
-                progress.advance(battles)
-
-        for one in made:
-            one.tick = tick
-        with annotated(target, todo.tables) as work:
+    # All calls of an annotator are to stand in as few files as may be.
+    rows = todo.battles if batches else ROWS
+    with annotated(target, todo.tables, rows=rows, overlapping=not batches) as work:
+        if writing:
+            with _progress("replies", None, writing.engines) as tick:
+                lacking = work.prepare(lambda battles: writing.write(battles, lambda: tick(1)))
+            if lacking:
+                say(f"{count(lacking, 'battle')} without what was to be written")
+        else:
             work.prepare()
-            tallies = work.annotate(made)
-            manifest = _manifest(todo, made, tallies)
-            work.finish(manifest)
+        total = todo.battles * len(made)
+        tallies: list[Tally] = []
+        collect_batches(made)
+        while not tallies:
+            with _progress("battles", total, [one.engine for one in made], made) as tick:
+                for one in made:
+                    one.tick = tick
+                tallies = work.annotate(made)
+            if batches and any(tally.waiting for tally in tallies):
+                send_batches(made, wait=wait)
+                tallies = []
+        manifest = _manifest(todo, made, tallies)
+        work.finish(manifest)
     return tallies, manifest
 
 
-def _spent(made: Sequence[PromptedJudge]) -> str:
+@contextmanager
+def _progress(
+    what: str, total: int | None, engines: Sequence[Engine], made: Sequence[PromptedJudge] = ()
+) -> Iterator[Callable[[int], None]]:
+    """Counts what is done, from any thread."""
+    telling = Lock()
+    with Progress(what, total, more=lambda: _spent(engines, made)) as progress:
+
+        def tick(number: int) -> None:
+            with telling:
+                progress.advance(number)
+
+        yield tick
+
+
+def _spent(engines: Sequence[Engine], made: Sequence[PromptedJudge]) -> str:
     """What the line of progress says of money and of replies that could not be read."""
-    cost = sum(one.engine.statistics.cost for one in made)
+    cost = sum(engine.statistics.cost for engine in engines)
     unreadable = sum(one.reading.unreadable for one in made)
     line = f", {dollars(cost)}" if cost else ""
     return line + (f", {unreadable:,} unreadable" if unreadable else "")
