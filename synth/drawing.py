@@ -66,10 +66,10 @@ def draw(
     order = np.lexsort((chance, ranks, strata))
     sizes = np.bincount(strata)
     place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    weights = sizes[strata[order]].astype(np.float64) ** POWERS[allocation]
-    # Each battle's turn: the least comes first. Strata of equal weight take turns.
-    turns = (2 * place + 1) / weights
-    order = order[np.lexsort((strata[order], turns))]
+    own = sizes[strata[order]]
+    # Each battle's turn: the least comes first, and of equals the one of the larger stratum.
+    turns = (2 * place + 1) / own.astype(np.float64) ** POWERS[allocation]
+    order = order[np.lexsort((strata[order], -own, turns))]
     if close is not None and share > 0.0:
         order = _with_close(order, close[order], share)
     return order[:size]

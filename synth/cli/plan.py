@@ -212,6 +212,8 @@ def plan(
                 f"{spec} asks a model about every battle, and a dry run asks nothing; "
                 "name another --judge, or draw --by something else than closeness"
             )
+        if asks:
+            say(f"{spec} is asked about every battle, to find those that are close")
         drawn = _drawn(wanted, rule, judge, held_out, _ASKING if asks else workers)
     replaced = target.exists() and any(target.iterdir())
     costs = _written(target, drawn, settings, dry=dry_run)
@@ -219,7 +221,7 @@ def plan(
         None if dry_run else str(target),
         replaced,
         time.perf_counter() - started,
-        tuple(_flattered(drawn, battles, judge)),
+        tuple(_notes(drawn, battles, judge, costs)),
     )
     tell(drawn, outcome, costs, as_json=as_json)
 
@@ -278,13 +280,18 @@ def _judge(
         yield judge
 
 
-def _flattered(drawn: Drawn, files: Sequence[str], judge: Judge | None) -> Iterator[str]:
-    """Which files the judge learned from: it is surer of their battles than of others."""
+def _notes(
+    drawn: Drawn, files: Sequence[str], judge: Judge | None, costs: Sequence[Cost]
+) -> Iterator[str]:
+    """What a reader of the table and of the cost has to know."""
     from judge.provenance import learned_from
 
     for file in files if judge is not None else ():
+        # It is surer of their battles than of others.
         if judge is not None and learned_from(judge.sources, file):
             yield f"note: {judge.name} learned from {file}, so it finds fewer battles there close"
+    if costs and drawn.survey.unwritten[drawn.places].any():
+        yield "note: the cost is without the responses that are to be written"
 
 
 def _asks(judge: Judge | None) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from judge.battles import swap
 from judge.comparing.marks import Marks, battle_marks, joined
-from judge.comparing.near import Kind, find
+from judge.comparing.near import Kind, duplicates, find
 
 RNG = np.random.default_rng(7)
 
@@ -118,3 +118,65 @@ def test_what_is_found_does_not_depend_on_who_else_is_asked_about() -> None:
     part = find(asked.take(rows), battle_marks(known))
     np.testing.assert_array_equal(part.kinds, whole.kinds[rows])
     np.testing.assert_array_equal(part.places, whole.places[rows])
+
+
+# --- within one collection ------------------------------------------------------------------------
+
+
+def crowd_of_kin() -> pd.DataFrame:
+    """Battles, copies of them, swapped ones, near ones, others with their prompts; in any order."""
+    known = battles(25)
+    kin = [known, known[:6], swap(known[4:12]), changed(known, 1, 2), changed(swap(known), 0, 3)]
+    other = battles(10)
+    kin.append(other.assign(prompt=known["prompt"][:10]))
+    table = pd.concat(kin, ignore_index=True)
+    return table.iloc[RNG.permutation(len(table))]
+
+
+def test_among_those_before_it_each_battle_finds_what_it_would_find_among_others() -> None:
+    marks = battle_marks(crowd_of_kin())
+    found = duplicates(marks)
+    assert {Kind.NONE, Kind.PROMPT, Kind.NEAR, Kind.EXACT} == set(found.kinds.tolist())
+    for place in range(len(marks)):
+        alone = find(marks.take(np.array([place])), marks.take(np.arange(place)))
+        assert found.kinds[place] == alone.kinds[0]
+        assert found.places[place] == alone.places[0]
+        np.testing.assert_equal(found.similarity[place], alone.similarity[0])
+
+
+def test_where_kin_is_left_out_no_two_that_are_left_are_kin() -> None:
+    marks = battle_marks(crowd_of_kin())
+    found = duplicates(marks)
+    assert (found.places < np.arange(len(marks))).all()
+    left = marks.take(found.kinds < Kind.NEAR)
+    assert 20 <= len(left) <= 70
+    assert (duplicates(left).kinds < Kind.NEAR).all()
+
+
+def test_without_kin_there_are_no_duplicates() -> None:
+    for count in (0, 1, 200):
+        found = duplicates(battle_marks(battles(count)))
+        assert found.kinds.tolist() == [Kind.NONE] * count
+        assert found.places.tolist() == [-1] * count
+        assert np.isnan(found.similarity).all()
+
+
+def test_one_battle_five_thousand_times_is_quick_and_there_once() -> None:
+    one = battle_marks(battles(1))
+    names = np.arange(5000, dtype=np.uint64)
+    sketches = np.repeat(one.sketches, 5000, axis=0)
+    copies = one.take(np.zeros(5000, dtype=np.int64))
+    near = Marks(names, names, np.zeros(5000, np.int8), sketches)
+    for crowd, kind in ((copies, Kind.EXACT), (near, Kind.NEAR)):
+        found = duplicates(crowd)
+        assert found.kinds.tolist() == [Kind.NONE] + [kind] * 4999
+        assert found.places.tolist() == [-1] + [0] * 4999
+        assert set(found.similarity[1:].tolist()) == {1.0}
+
+
+def test_responses_that_are_alike_are_no_kin_of_themselves() -> None:
+    known = battles(20)
+    same = known.assign(response_b=known["response_a"])
+    assert duplicates(battle_marks(same)).kinds.tolist() == [Kind.NONE] * 20
+    twice = pd.concat([same, changed(same, 1, 0)])
+    assert (duplicates(battle_marks(twice)).kinds[20:] == Kind.NEAR).mean() > 0.9
