@@ -39,6 +39,7 @@ class Model:
         self.script: Script = honest
         self.bodies: list[Body] = []
         self.keys: set[str | None] = set()
+        self.key: str | None = None
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,))
@@ -73,7 +74,8 @@ class Model:
     async def _answer(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.bodies.append(body)
-        self.keys.add(request.headers.get("Authorization"))
+        self.key = request.headers.get("Authorization")
+        self.keys.add(self.key)
         said = self.script(body, len(self.bodies) - 1)
         return said if isinstance(said, web.Response) else completion(said)
 
@@ -349,6 +351,71 @@ def test_another_variable_for_the_key(
     monkeypatch.setenv("MY_KEY", "other-key-000000")
     score(battle_file(), "--api-key-env", "MY_KEY")
     assert model.keys == {"Bearer other-key-000000"}
+
+
+def test_several_keys_take_turns_and_one_that_is_refused_is_left_out(
+    score: Run, model: Model, battle_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"ONE_KEY": "one-key-00000000", "TWO_KEY": "two-key-00000000"}
+    for name, key in keys.items():
+        monkeypatch.setenv(name, key)
+
+    def refuses_the_first(body: Body, number: int) -> str | web.Response:
+        if model.key == "Bearer one-key-00000000":
+            return web.json_response({"error": {"message": f"no {keys}"}}, status=401)
+        return honest(body, number)
+
+    model.script = refuses_the_first
+    result = score(battle_file(), "--api-key-env", "ONE_KEY", "--api-key-env", "TWO_KEY")
+    assert result.exit_code == 0
+    assert model.keys == {f"Bearer {key}" for key in keys.values()}
+    assert f"note: {model.url} with ONE_KEY answered 401" in result.stderr
+    assert "key-0000" not in result.output + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["MY_KYE"], "the environment variable MY_KYE is not set, or empty"),
+        (["MY_KEY", "OTHER_KEY"], "the environment variable OTHER_KEY is not set, or empty"),
+        (["sk-0123456789"], "a key is named by its environment variable"),
+    ],
+)
+def test_a_variable_that_is_not_there_is_said_before_anything_is_asked(
+    score: Run,
+    model: Model,
+    battle_file: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    said: str,
+) -> None:
+    monkeypatch.setenv("MY_KEY", "other-key-000000")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    result = score(battle_file(), *(word for name in names for word in ("--api-key-env", name)))
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert said in line
+    assert "0123456789" not in line
+    assert model.calls == 0
+    assert not Path("out.csv").exists()
+    # The default need not be there, and nobody needs a key to know what it would cost.
+    assert score(battle_file(), "--dry-run", "--api-key-env", "MY_KYE").exit_code == 0
+    assert score(battle_file()).exit_code == 0
+    assert model.keys == {None}
+
+
+def test_as_many_keys_as_servers(
+    score: Run, model: Model, battle_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KEY_1", "KEY_2", "KEY_3"):
+        monkeypatch.setenv(name, "any-key-00000000")
+    options = [word for n in "123" for word in ("--api-key-env", f"KEY_{n}")]
+    result = score(
+        battle_file(), "--base-url", model.url.replace("127.0.0.1", "localhost"), *options
+    )
+    assert result.exit_code == 2
+    assert "there are 3 keys for 2 servers; name one key for all" in result.stderr
+    assert model.calls == 0
 
 
 ATTACK = (

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from judge.engines.endpoint import EndpointEngine
 from judge.errors import InputError
 from judge.judges import SHIPPED, load_judge
 from judge.judges.jury import Jury, prompted_within
@@ -53,6 +54,48 @@ def test_what_the_user_says_goes_before_a_recipe(offline: Path) -> None:
     judge = load_judge(spec, settings)
     assert isinstance(judge, PromptedJudge)
     assert judge.asking.samples == 1
+    judge.close()
+
+
+def prompted(**asking: object) -> dict[str, object]:
+    return {"kind": "prompted", "judge": "endpoint:m", "asking": asking}
+
+
+@pytest.mark.parametrize("names", ["KEY_1", ["KEY_1"], ["KEY_1", "KEY_2"]])
+def test_a_recipe_may_name_its_keys(
+    offline: Path, monkeypatch: pytest.MonkeyPatch, names: object
+) -> None:
+    monkeypatch.setenv("KEY_1", "one")
+    monkeypatch.setenv("KEY_2", "two")
+    urls = ["http://127.0.0.1:8/v1", "http://127.0.0.1:9/v1"]
+    judge = load_judge(write(offline / "m.yaml", prompted(base_urls=urls, api_key_env=names)))
+    assert isinstance(judge, PromptedJudge)
+    assert isinstance(judge.engine, EndpointEngine)
+    last = names[-1] if isinstance(names, list) else names
+    assert judge.engine.settings.servers == ((urls[0], "KEY_1"), (urls[1], last))
+    judge.close()
+
+
+@pytest.mark.parametrize("names", [3, [3], {"a": 1}, True, ["KEY_1", None]])
+def test_a_recipe_s_keys_are_names(offline: Path, names: object) -> None:
+    with pytest.raises(InputError, match="api_key_env that cannot be"):
+        load_judge(write(offline / "m.yaml", prompted(api_key_env=names)))
+
+
+def test_one_server_s_key_is_not_shown_to_another(
+    offline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_1", "one")
+    monkeypatch.setenv("KEY_2", "two")
+    urls = ["http://127.0.0.1:8/v1", "http://127.0.0.1:9/v1"]
+    spec = write(offline / "m.yaml", prompted(base_urls=urls, api_key_env=["KEY_1", "KEY_2"]))
+    with pytest.raises(InputError, match="other servers are to be asked; name their keys too"):
+        load_judge(spec, PromptedSettings(base_urls=("http://127.0.0.1:7/v1",)))
+    own = PromptedSettings(base_urls=("http://127.0.0.1:7/v1",), api_key_env="KEY_2")
+    judge = load_judge(spec, own)
+    assert isinstance(judge, PromptedJudge)
+    assert isinstance(judge.engine, EndpointEngine)
+    assert judge.engine.settings.servers == (("http://127.0.0.1:7/v1", "KEY_2"),)
     judge.close()
 
 
