@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from judge.ballots import CRITERIA, VOTES, ballot_table
-from synth.data import CRITIQUES, REASONS, AnnotatedSet
+from synth.data import REASONS, AnnotatedSet
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,13 +41,13 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20250101)
 
 
-@pytest.fixture(name="annotated_set")
+@pytest.fixture(name="annotated_set", scope="session")
 def _annotated_set() -> Callable[..., AnnotatedSet]:
     """Makes an annotated set; see below."""
     return annotated_set
 
 
-@pytest.fixture(name="battle_table")
+@pytest.fixture(name="battle_table", scope="session")
 def _battle_table() -> Callable[..., pd.DataFrame]:
     """Makes a battle table; see below."""
     return battle_table
@@ -183,7 +183,7 @@ def _records(
             else None
             for i, v, one in zip(table["id"], votes[:, column], read, strict=True)
         ]
-    for name in ("ballot_reason", *CRITIQUES):
+    for name in ("ballot_reason", "critique_a", "critique_b"):
         said[name] = ""
     replies = [
         json.dumps({"verdict": VOTES[v]}) if one else "?"
