@@ -149,8 +149,9 @@ def responses_to_write(
     found: dict[object, Conversation] = {}
     if "write" not in battles.columns:
         return []
+    nobody = pd.Series(None, battles.index, dtype=object)  # battles of files may name no models
     columns = ("id", "prompt", "write", "response_a", "response_b", "model_a", "model_b")
-    rows = zip(*(battles[name] for name in columns), strict=True)
+    rows = zip(*(battles.get(name, nobody) for name in columns), strict=True)
     for place, (name, turns, write, *rest) in enumerate(rows):
         wanted = _sides(write, name)
         responses, models = rest[:2], rest[2:]

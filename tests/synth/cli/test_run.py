@@ -403,3 +403,150 @@ def test_killed_and_run_again_nothing_is_asked_twice_and_nothing_is_lost(
     assert model.calls <= 600 + 3 * 2 * 4
     assert KEY not in (tmp_path / "data" / "synth.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load((tmp_path / "data" / "synth.yaml").read_text())["records"] == 600
+
+
+# --- what is written first ------------------------------------------------------------------------
+
+
+def writes(body: Body, number: int) -> str:
+    """Answers a user, and annotates what is a battle."""
+    asked = str(body["messages"][-1]["content"])
+    if "=== " in asked:
+        return honest(body, number)
+    return {"short": "s", "long": "a long answer", "m": "the reference"}[body["model"]]
+
+
+def plan_to_write(battles: int) -> None:
+    number = range(battles)
+    table = pd.DataFrame(
+        {
+            "id": [f"b{n}" for n in number],
+            "prompt": [(f"Say {n}.",) for n in number],
+            "response_a": [("",)] * battles,
+            "response_b": [("",)] * battles,
+            "model_a": ["endpoint:short" if n % 2 else "long" for n in number],
+            "model_b": ["long" if n % 2 else "endpoint:short" for n in number],
+            "write": ["ab"] * battles,
+        }
+    )
+    with written_folder(Path("plan")) as folder, written_plan(folder) as plan:
+        plan.append(table)
+        plan.settings = {"size": battles, "seed": 0, "writers": ["endpoint:short", "long"]}
+
+
+def test_models_answer_first_and_are_annotated_then(model: Model) -> None:
+    model.script = writes
+    plan_to_write(6)
+    data = done(run(model))
+    assert data.battles["response_a"].tolist() == [("a long answer",), ("s",)] * 3
+    assert data.battles["write"].fillna("").tolist() == [""] * 6
+    assert data.annotations["verdict"].tolist() == ["A", "A", "B", "B"] * 3
+    written = pd.read_parquet("data/written.parquet")
+    assert len(written) == 12
+    assert set(written["what"]) == {"response_a", "response_b"}
+    assert written["completion_tokens"].sum() == 12 * 200
+    calls = model.calls
+    assert calls == 24
+    done(run(model))
+    assert model.calls == calls
+
+
+def test_a_reference_is_written_once_a_battle_and_shown_in_both_orders(model: Model) -> None:
+    model.script = writes
+    plan_of(5)
+    data = done(run(model, "--reference", "endpoint:m"))
+    assert data.battles["reference"].tolist() == [("the reference",)] * 5
+    assert set(data.annotations["prompt"]) == {"annotated_referenced"}
+    asked = [str(body["messages"][-1]["content"]) for body in model.bodies]
+    assert sum("reference answer, turn 1 ===\nthe reference" in text for text in asked) == 10
+    assert model.calls == 15
+
+
+def test_a_battle_without_a_response_is_kept_and_never_annotated(model: Model) -> None:
+    def script(body: Body, number: int) -> str:
+        if body["model"] == "long" and "Say 2." in str(body["messages"]):
+            return ""
+        return writes(body, number)
+
+    model.script = script
+    plan_to_write(4)
+    result = run(model, "--retries", "0")
+    assert result.exit_code == 3
+    assert "1 battle without what was to be written" in result.stderr
+    said = read_annotated("data").annotations
+    (lost,) = said[said["id"] == "b2"].itertuples()
+    assert lost.reason == "nobody wrote response a"
+    assert lost.order in ("", None) or lost.order != lost.order
+    assert len(said) == 7
+
+
+def test_what_writing_costs_is_known_beforehand(model: Model) -> None:
+    prices = "models:\n" + "".join(
+        f"  {name}: {{prompt: 1.0, completion: 10.0}}\n" for name in ("m", "short", "long")
+    )
+    Path("prices.yaml").write_text(prices, encoding="utf-8")
+    plan_to_write(6)
+    options = ("--prices", "prices.yaml", "--reference", "endpoint:m", "--dry-run", "--json")
+    costs = json.loads(run(model, *options).stdout)["dry_run"]
+    assert [(cost["task"], cost["model"], cost["calls"]) for cost in costs] == [
+        ("write", "short", 6),
+        ("write", "long", 6),
+        ("reference", "m", 6),
+        ("annotate", "m", 12),
+    ]
+    annotate = costs[-1]
+    # Two responses and a reference of the usual length stand in every prompt.
+    assert annotate["prompt_tokens"] > 12 * 3 * 200
+    assert all(0 < cost["expected"] <= cost["most"] for cost in costs)
+    assert model.calls == 0
+
+
+# --- by batch files -------------------------------------------------------------------------------
+
+
+def answer_files(folder: str, lose: int = 0) -> int:
+    """Answers the request files in a folder as `vllm run-batch` would; how many requests."""
+    total = 0
+    for file in sorted(Path(folder).glob("requests-*.jsonl")):
+        replies = Path(folder) / file.name.replace("requests", "replies")
+        if replies.exists():
+            continue
+        lines = []
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
+            request = json.loads(line)
+            total += 1
+            if number < lose:
+                continue
+            message = {"role": "assistant", "content": honest(request["body"], 0)}
+            body = {
+                "choices": [{"finish_reason": "stop", "message": message}],
+                "usage": {"prompt_tokens": 1000, "completion_tokens": 200},
+            }
+            response = {"status_code": 200, "body": body}
+            lines.append({"custom_id": request["custom_id"], "response": response, "error": None})
+        replies.write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
+    return total
+
+
+def test_by_batch_files_that_are_answered_elsewhere(model: Model) -> None:
+    plan_of(20)
+    first = run(model, "--batch", "batch")
+    assert first.exit_code == 3, first.output
+    assert "40 requests in files; the same command again collects" in first.stderr
+    assert not Path("data").exists()
+    assert answer_files("batch", lose=3) == 40
+    second = run(model, "--batch", "batch")
+    assert second.exit_code == 3, second.output
+    assert "collected 37 replies" in second.stderr
+    assert answer_files("batch") == 3
+    said = done(run(model, "--batch", "batch")).annotations
+    assert said["verdict"].tolist() == [winner(n // 2) for n in range(40)]
+    assert model.calls == 0
+
+
+def test_waiting_is_for_batches(model: Model) -> None:
+    plan_of(2)
+    result = run(model, "--wait")
+    assert result.exit_code == 2
+    assert "--wait is for the batches of --batch" in result.stderr
+    assert run(model, "--batch", "batch", "--no-cache").exit_code == 2
