@@ -455,7 +455,7 @@ def test_a_reference_is_written_once_a_battle_and_shown_in_both_orders(model: Mo
     model.script = writes
     plan_of(5)
     data = done(run(model, "--reference", "endpoint:m"))
-    assert data.battles["reference"].tolist() == [("the reference",)] * 5
+    assert [list(turns) for turns in data.battles["reference"]] == [["the reference"]] * 5
     assert set(data.annotations["prompt"]) == {"annotated_referenced"}
     asked = [str(body["messages"][-1]["content"]) for body in model.bodies]
     assert sum("reference answer, turn 1 ===\nthe reference" in text for text in asked) == 10
