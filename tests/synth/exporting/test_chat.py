@@ -165,6 +165,37 @@ def test_reasons_are_of_a_reply_that_agrees_in_that_order(said: Make, make_set: 
     }
 
 
+def test_a_reason_goes_with_the_vote_that_it_is_for(said: Make, make_set: Make) -> None:
+    """No reply agrees on everything, so each criterion has the reason of one that agrees on it."""
+    records = [
+        said("b", ["A", "A", "A", "B", "B"], verdict="A", sample=0, reasons="A, by the first."),
+        said("b", ["B", "A", "A", "A", "A"], verdict="A", sample=1, reasons="A, by the second."),
+        said("b", ["A", "B", "A", "A", "A"], verdict="B", sample=2, reasons="A, by the third."),
+    ]
+    critiqued = [{**one, "critiques": (f"One {n}.", f"Two {n}.")} for n, one in enumerate(records)]
+    (row,) = rows_of(make_set(critiqued), "critiqued", orders=("AB",))
+    found = json.loads(row["messages"][-1]["content"])
+    assert {found[name]["vote"] for name in CRITERIA} == {"A"}
+    assert {name: found[name]["reason"].split()[-1] for name in CRITERIA} == {
+        **dict.fromkeys(CRITERIA, "second."),
+        "relevance": "third.",
+    }
+    # The third agrees as often as the second, but not on the verdict.
+    assert [found[name] for name in CRITIQUES] == ["One 1.", "Two 1."]
+
+
+def test_one_reason_for_all_needs_a_reply_that_agrees_on_all(said: Make, make_set: Make) -> None:
+    records = [
+        said("b", ["A", "A", "A", "A", "B"], sample=0, reason="Nearly.", reasons=None),
+        said("b", ["B", "A", "A", "A", "A"], sample=1, reason="Nearly.", reasons=None),
+        said("b", ["A", "B", "A", "A", "A"], sample=2, reason="Nearly.", reasons=None),
+    ]
+    assert rows_of(make_set(records), "reasoned") == []
+    records.append(said("b", "A", sample=3, reason="Just so.", reasons=None))
+    for row in rows_of(make_set(records), "reasoned"):
+        assert json.loads(row["messages"][-1]["content"])["reason"] == "Just so."
+
+
 @pytest.mark.parametrize(
     ("reason", "turns"),
     [
@@ -196,7 +227,7 @@ def test_texts_are_turned_around_only_if_they_name_no_side(
     else:
         (entry,) = chats.tally.left_out
         assert (entry.number, entry.ids) == (1, ["b"])
-        assert "no reply agrees" in entry.words
+        assert "no replies agree" in entry.words
 
 
 def test_texts_come_from_columns_where_there_is_no_reply(said: Make, make_set: Make) -> None:

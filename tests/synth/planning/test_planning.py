@@ -7,95 +7,27 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from judge.battles import read_battles
 from judge.comparing.marks import battle_marks
 from judge.comparing.near import Kind, duplicates, find
 from judge.errors import InputError
-from judge.judges.base import Judge, Judgments
+from judge.judges.base import Judge
 from synth.origins import Origin, of_files, of_responses, to_write
 from synth.plan_writing import write_plan
 from synth.planning import Drawn, Rule, draw_plan
-from synth.plans import BATTLES, DROPPED, FILE, read_plan
-from synth.sifting import Reason
+from synth.plans import BATTLES, FILE, read_plan
 
-LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 Write = Callable[..., str]
-
-
-class Unsure(Judge):
-    """Sure of battles whose responses differ in length; has nothing to say of some."""
-
-    name = "unsure"
-
-    def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:
-        a, b = (
-            np.array([sum(map(len, turns)) for turns in battles[side]], dtype=float)
-            for side in ("response_a", "response_b")
-        )
-        strength = np.exp((a - b) / 40)
-        proba = np.column_stack([strength, 1 / strength, np.ones(len(battles))])
-        proba /= proba.sum(axis=1, keepdims=True)
-        proba[a > 500] = np.nan
-        return Judgments(proba)
-
-
-def words(rng: np.random.Generator, count: int) -> str:
-    return " ".join("".join(word) for word in LETTERS[rng.integers(26, size=(count, 5))])
-
-
-def some(count: int, seed: int = 0, **columns: object) -> pd.DataFrame:
-    """Battles that have nothing to do with one another."""
-    rng = np.random.default_rng(seed)
-    rows = [
-        {
-            "id": f"{seed}-{n}",
-            "prompt": f"what is {words(rng, 8)}?",
-            "response_a": words(rng, int(rng.integers(4, 120))),
-            "response_b": words(rng, int(rng.integers(4, 120))),
-        }
-        for n in range(count)
-    ]
-    return pd.DataFrame(rows).assign(**columns)
-
-
-def edited(table: pd.DataFrame) -> pd.DataFrame:
-    """The same but for the last word of each response, swapped, and called otherwise."""
-    last = table[["response_a", "response_b"]].map(lambda text: text.rsplit(" ", 1)[0] + " edited")
-    return table.assign(
-        id="e" + table["id"], response_a=last["response_b"], response_b=last["response_a"]
-    )
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Writes battles to a file and gives its name."""
-
-    def put(table: pd.DataFrame, name: str = "battles.parquet") -> str:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith(".csv"):
-            table.to_csv(path, index=False)
-        elif name.endswith(".jsonl"):
-            path.write_text("\n".join(json.dumps(row) for row in table.to_dict("records")))
-        else:
-            table.to_parquet(path, index=False)
-        return str(path)
-
-    return put
-
-
-def drawn(files: Sequence[str], rule: Rule | None = None, **options: object) -> Drawn:
-    judge = Unsure()
-    return draw_plan(of_files(files), rule or Rule(), judge=judge, **options)  # type: ignore[arg-type]
+Make = Callable[..., pd.DataFrame]
+Draw = Callable[..., Drawn]
+Words = Callable[..., str]
 
 
 def digest(folder: Path) -> str:
@@ -107,7 +39,9 @@ def digest(folder: Path) -> str:
 # --- what a plan has ------------------------------------------------------------------------------
 
 
-def test_a_plan_has_the_battles_as_they_stand_in_their_files(write: Write, tmp_path: Path) -> None:
+def test_a_plan_has_the_battles_as_they_stand_in_their_files(
+    write: Write, tmp_path: Path, some: Make, drawn: Draw
+) -> None:
     first = some(30, model_a="x", model_b="y", winner=["a", "b", "tie"] * 10, topic="q")
     second = some(20, 1).assign(language="fr")
     files = [write(first, "one.csv"), write(second, "two.jsonl")]
@@ -137,7 +71,7 @@ def test_a_plan_has_the_battles_as_they_stand_in_their_files(write: Write, tmp_p
     assert not judged.isna().all()
 
 
-def test_turns_and_scripts_survive(write: Write, tmp_path: Path) -> None:
+def test_turns_and_scripts_survive(write: Write, tmp_path: Path, some: Make, drawn: Draw) -> None:
     rows = []
     for row in some(5).to_dict("records"):
         row |= {
@@ -155,7 +89,9 @@ def test_turns_and_scripts_survive(write: Write, tmp_path: Path) -> None:
             assert len(row[text]) == 3
 
 
-def test_what_was_drawn_and_from_what_is_said(write: Write, tmp_path: Path) -> None:
+def test_what_was_drawn_and_from_what_is_said(
+    write: Write, tmp_path: Path, some: Make, drawn: Draw
+) -> None:
     files = [write(some(60), "one.parquet"), write(some(40, 1), "two.parquet")]
     hold = write(some(100).iloc[:3], "held.csv")
     rule = Rule(size=20, seed=4, close=0.5, per_prompt=1)
@@ -181,7 +117,9 @@ def test_what_was_drawn_and_from_what_is_said(write: Write, tmp_path: Path) -> N
     assert counts == {one["stratum"]: one["drawn"] for one in strata["counts"] if one["drawn"]}
 
 
-def test_columns_called_as_ours_keep_what_they_say(write: Write, tmp_path: Path) -> None:
+def test_columns_called_as_ours_keep_what_they_say(
+    write: Write, tmp_path: Path, some: Make, drawn: Draw
+) -> None:
     table = some(6, source="theirs", file_source="too", cost="dear", stratum=7, note=None)
     plan = write_plan(tmp_path / "plan", drawn([write(table)], Rule(by=("file_source", "source"))))
     found = pd.concat(list(plan.tables()))
@@ -193,7 +131,9 @@ def test_columns_called_as_ours_keep_what_they_say(write: Write, tmp_path: Path)
     assert set(found["stratum"]) == {"too | battles.parquet"}
 
 
-def test_ids_are_kept_where_they_can_be(write: Write, tmp_path: Path) -> None:
+def test_ids_are_kept_where_they_can_be(
+    write: Write, tmp_path: Path, some: Make, drawn: Draw
+) -> None:
     first = some(4).assign(id=["x", "y", "y", "b-z"])
     second = some(3, 1).assign(id=["x", "z", "y-2"])
     third = some(2, 2).assign(id=["z", "w"])
@@ -221,135 +161,24 @@ def test_ids_are_kept_where_they_can_be(write: Write, tmp_path: Path) -> None:
     ]
 
 
-# --- what a plan does not have --------------------------------------------------------------------
-
-
-def test_what_is_left_out_is_listed_with_its_reason(write: Write, tmp_path: Path) -> None:
-    good = some(40)
-    bad = some(6, 1)
-    bad.loc[0, "prompt"] = "  \n"
-    bad.loc[1, ["response_a", "response_b"]] = ["", " "]
-    bad.loc[2, "response_b"] = bad.loc[2, "response_a"] + " "
-    other = some(8, 2)
-    asked = some(2, 3).assign(prompt=other["prompt"].iloc[5:7].tolist())
-    table = pd.concat([good, bad, good.iloc[:2].assign(id=["c0", "c1"]), edited(good.iloc[2:5])])
-    table = pd.concat([table, other.iloc[:2], edited(other.iloc[2:4]), asked])
-    files = [write(table, "all.csv"), write(other, "held.csv")]
-    found = drawn(files[:1], hold=files[1:])
-    plan = write_plan(tmp_path / "plan", found)
-    assert plan.size == 40 + 3
-    listed = pd.read_csv(tmp_path / "plan" / DROPPED, dtype=str, keep_default_na=False)
-    assert listed.columns.tolist() == ["source", "id", "battle", "reason", "kin"]
-    reasons = dict(zip(listed["id"], listed["reason"], strict=True))
-    assert reasons == {
-        "1-0": "no text",
-        "1-1": "no text",
-        "1-2": "responses alike",
-        "c0": "duplicate",
-        "c1": "duplicate",
-        "e0-2": "near-duplicate",
-        "e0-3": "near-duplicate",
-        "e0-4": "near-duplicate",
-        "2-0": "held out",
-        "2-1": "held out",
-        "e2-2": "nearly held out",
-        "e2-3": "nearly held out",
-        "3-0": "prompt held out",
-        "3-1": "prompt held out",
-    }
-    kin = dict(zip(listed["id"], listed["kin"], strict=True))
-    assert kin["c1"] == "all.csv:0-1"
-    assert kin["e0-3"] == "all.csv:0-3"
-    assert kin["e2-2"] == "held.csv:2-2"
-    assert kin["3-0"] == "held.csv:2-5"
-    assert kin["1-0"] == ""
-    battles = read_battles(files[0])
-    assert [battles["id"][int(place) - 1] for place in listed["battle"]] == listed["id"].tolist()
-    assert plan.settings["dropped"]["nearly held out"] == 2
-
-
-def test_what_the_user_keeps_is_kept(write: Write) -> None:
-    table = some(10)
-    table.loc[0, ["response_a", "response_b"]] = ""
-    table.loc[1, "response_b"] = table.loc[1, "response_a"]
-    name = write(pd.concat([table, edited(table.iloc[4:6]), table.iloc[6:8]]))
-    assert len(drawn([name]).places) == 8
-    for reason, more in ((Reason.WORDLESS, 1), (Reason.ALIKE, 1), (Reason.NEAR, 2)):
-        assert len(drawn([name], Rule(keep=frozenset({reason}))).places) == 8 + more
-
-
-def test_nothing_is_left_out_without_a_list_of_it(write: Write, tmp_path: Path) -> None:
-    write_plan(tmp_path / "plan", drawn([write(some(5))]))
-    assert not (tmp_path / "plan" / DROPPED).exists()
-
-
-def test_nothing_left_is_an_error_that_says_why(write: Write) -> None:
-    name = write(some(5))
-    hold = write(some(5), "held.parquet")
-    with pytest.raises(InputError, match=r"nothing is left to draw of 5 battles \(5 held out\)"):
-        drawn([name], hold=[hold])
-
-
-def test_a_prompt_has_as_many_battles_as_it_may(write: Write) -> None:
-    rng = np.random.default_rng(0)
-    table = some(60).assign(prompt=[f"question {n // 6} {words(rng, 0)}" for n in range(60)])
-    name = write(table)
-    for most in (1, 4):
-        found = drawn([name], Rule(per_prompt=most))
-        prompts = found.survey.marks.prompts[found.places]
-        assert np.unique(prompts, return_counts=True)[1].tolist() == [most] * 10
-        assert found.sifted.counts == {Reason.PROMPT: 60 - 10 * most}
-    # Without a limit each prompt comes once before any comes again, stratum by stratum.
-    found = drawn([name], Rule(size=10, by=("turns",)))
-    assert len(np.unique(found.survey.marks.prompts[found.places])) == 10
-
-
-# --- properties -----------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from(["square-root", "equal"]))
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_plan_dropped_and_undrawn_are_all_there_is_and_no_kin_is_left(
-    write: Write, seed: int, size: int, allocation: str
-) -> None:
-    rng = np.random.default_rng(seed)
-    base = some(25, seed)
-    kin = [base, edited(base.iloc[:7]), base.iloc[5:9], edited(edited(base.iloc[3:5]))]
-    table = pd.concat(kin, ignore_index=True)
-    table = table.iloc[rng.permutation(len(table))]
-    hold = pd.concat([edited(base.iloc[10:13]), some(4, seed + 1)])
-    found = drawn(
-        [write(table)],
-        Rule(size=size, seed=seed, allocation=allocation),
-        hold=[write(hold, "held.parquet")],
-    )
-    marks = found.survey.marks
-    gone = np.flatnonzero(found.sifted.reasons != None)  # noqa: E711
-    assert sorted([*gone, *found.left]) == list(range(len(table)))
-    assert len(found.places) == min(size, len(found.left))
-    assert len(set(found.places.tolist())) == len(found.places)
-    assert set(found.places.tolist()) <= set(found.left.tolist())
-    assert (duplicates(marks.take(found.left)).kinds < Kind.NEAR).all()
-    held = battle_marks(read_battles(str(Path(found.origins[0].files[0]).parent / "held.parquet")))
-    assert (find(marks.take(found.left), held).kinds == Kind.NONE).all()
-
-
 # --- the same again -------------------------------------------------------------------------------
 
 
-def test_batches_and_threads_change_no_byte(write: Write, tmp_path: Path) -> None:
+def test_batches_and_threads_change_no_byte(
+    write: Write, tmp_path: Path, some: Make, edited: Make, unsure: Judge
+) -> None:
     table = pd.concat([some(300), edited(some(300).iloc[:20])])
     name = write(table)
     digests = set()
     for number, (rows, workers) in enumerate([(1024, 1), (7, 1), (50, 4)]):
         rule = Rule(size=80, seed=3)
-        made = draw_plan(of_files([name], chunk_rows=rows), rule, judge=Unsure(), workers=workers)
+        made = draw_plan(of_files([name], chunk_rows=rows), rule, judge=unsure, workers=workers)
         write_plan(tmp_path / f"plan{number}", made)
         digests.add(digest(tmp_path / f"plan{number}"))
     assert len(digests) == 1
 
 
-def test_the_order_of_rows_changes_no_draw(write: Write) -> None:
+def test_the_order_of_rows_changes_no_draw(write: Write, some: Make, drawn: Draw) -> None:
     table = some(200)
     turned = table.iloc[np.random.default_rng(1).permutation(200)].assign(id=range(200))
     texts = []
@@ -359,7 +188,9 @@ def test_the_order_of_rows_changes_no_draw(write: Write) -> None:
     assert texts[0] == texts[1]
 
 
-def test_a_smaller_plan_is_the_beginning_of_a_larger_one(write: Write, tmp_path: Path) -> None:
+def test_a_smaller_plan_is_the_beginning_of_a_larger_one(
+    write: Write, tmp_path: Path, some: Make, drawn: Draw
+) -> None:
     name = write(some(200))
     ids = []
     for size in (30, 90):
@@ -368,14 +199,14 @@ def test_a_smaller_plan_is_the_beginning_of_a_larger_one(write: Write, tmp_path:
     assert ids[0] == ids[1][:30]
 
 
-def test_another_seed_is_another_plan(write: Write) -> None:
+def test_another_seed_is_another_plan(write: Write, some: Make, drawn: Draw) -> None:
     name = write(some(100))
     found = [drawn([name], Rule(size=20, seed=seed)).places.tolist() for seed in (0, 1)]
     assert found[0] != found[1]
 
 
 @pytest.mark.slow
-def test_hash_seeds_change_no_byte(write: Write, tmp_path: Path) -> None:
+def test_hash_seeds_change_no_byte(write: Write, tmp_path: Path, some: Make) -> None:
     name = write(pd.concat([some(120, category="x"), some(60, 1, category="y")]))
     program = (
         "import sys; from pathlib import Path; from synth.origins import of_files;"
@@ -397,7 +228,7 @@ def test_hash_seeds_change_no_byte(write: Write, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["rows", "ids", "texts"])
 def test_a_file_that_changes_meanwhile_is_an_error_and_nothing_is_written(
-    write: Write, tmp_path: Path, change: str
+    write: Write, tmp_path: Path, change: str, some: Make, drawn: Draw
 ) -> None:
     table = some(30)
     found = drawn([write(table)], Rule(size=10))
@@ -412,7 +243,9 @@ def test_a_file_that_changes_meanwhile_is_an_error_and_nothing_is_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["battles.parquet"]
 
 
-def test_an_earlier_plan_stays_where_a_new_one_fails(write: Write, tmp_path: Path) -> None:
+def test_an_earlier_plan_stays_where_a_new_one_fails(
+    write: Write, tmp_path: Path, some: Make, drawn: Draw
+) -> None:
     name = write(some(30))
     write_plan(tmp_path / "plan", drawn([name], Rule(size=5)))
     before = digest(tmp_path / "plan")
@@ -423,7 +256,7 @@ def test_an_earlier_plan_stays_where_a_new_one_fails(write: Write, tmp_path: Pat
     assert digest(tmp_path / "plan") == before
 
 
-def test_a_file_that_is_named_twice_is_an_error(write: Write) -> None:
+def test_a_file_that_is_named_twice_is_an_error(write: Write, some: Make) -> None:
     name = write(some(5))
     with pytest.raises(InputError, match="is named twice"):
         of_files([name, str(Path(name).parent / "." / "battles.parquet")])
@@ -433,14 +266,16 @@ def test_a_file_that_is_named_twice_is_an_error(write: Write) -> None:
 
 
 @pytest.fixture
-def prompts(tmp_path: Path) -> str:
+def prompts(tmp_path: Path, words: Words) -> str:
     rng = np.random.default_rng(5)
     rows = [{"id": f"p{n}", "prompt": f"tell me of {words(rng, 9)}"} for n in range(12)]
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return str(tmp_path / "prompts.jsonl")
 
 
-def test_responses_of_models_are_paired_and_drawn(prompts: str, tmp_path: Path) -> None:
+def test_responses_of_models_are_paired_and_drawn(
+    prompts: str, tmp_path: Path, words: Words, unsure: Judge
+) -> None:
     rng = np.random.default_rng(6)
     files = {}
     for model in ("x", "y", "z"):
@@ -448,7 +283,7 @@ def test_responses_of_models_are_paired_and_drawn(prompts: str, tmp_path: Path) 
         (tmp_path / f"{model}.jsonl").write_text("\n".join(map(json.dumps, rows)))
         files[model] = str(tmp_path / f"{model}.jsonl")
     origin = of_responses(files, prompts, pairs=2)
-    plan = write_plan(tmp_path / "plan", draw_plan([origin], Rule(size=20), judge=Unsure()))
+    plan = write_plan(tmp_path / "plan", draw_plan([origin], Rule(size=20), judge=unsure))
     found = pd.concat(list(plan.tables()))
     assert len(found) == 20
     assert set(found["model_a"]) | set(found["model_b"]) == {"x", "y", "z"}
@@ -458,9 +293,11 @@ def test_responses_of_models_are_paired_and_drawn(prompts: str, tmp_path: Path) 
     assert not plan.writes
 
 
-def test_responses_that_are_to_be_written_are_no_copies(prompts: str, tmp_path: Path) -> None:
+def test_responses_that_are_to_be_written_are_no_copies(
+    prompts: str, tmp_path: Path, unsure: Judge
+) -> None:
     origin = to_write(prompts, ["endpoint:x", "endpoint:y", "endpoint:z"])
-    plan = write_plan(tmp_path / "plan", draw_plan([origin], Rule(), judge=Unsure()))
+    plan = write_plan(tmp_path / "plan", draw_plan([origin], Rule(), judge=unsure))
     found = pd.concat(list(plan.tables()))
     assert len(found) == 36
     assert set(found["write"]) == {"ab"}
@@ -472,13 +309,13 @@ def test_responses_that_are_to_be_written_are_no_copies(prompts: str, tmp_path: 
 
 
 def test_all_kinds_together_and_prompts_held_out(
-    prompts: str, write: Write, tmp_path: Path
+    prompts: str, write: Write, tmp_path: Path, some: Make, unsure: Judge
 ) -> None:
     battles = write(some(10).assign(id=[f"p{n}:0" for n in range(10)]))
     first = json.loads(Path(prompts).read_text().splitlines()[0])["prompt"]
     hold = write(some(1, 9).assign(prompt=first), "held.csv")
     origins: list[Origin] = [*of_files([battles]), to_write(prompts, ["endpoint:x", "endpoint:y"])]
-    made = draw_plan(origins, Rule(by=("source", "length")), judge=Unsure(), hold=[hold])
+    made = draw_plan(origins, Rule(by=("source", "length")), judge=unsure, hold=[hold])
     plan = write_plan(tmp_path / "plan", made)
     found = pd.concat(list(plan.tables()))
     assert len(found) == 10 + 11
@@ -493,7 +330,9 @@ def test_all_kinds_together_and_prompts_held_out(
 
 
 @pytest.mark.slow
-def test_real_battles_keep_clear_of_what_is_held_out(shared_data: Path, tmp_path: Path) -> None:
+def test_real_battles_keep_clear_of_what_is_held_out(
+    shared_data: Path, tmp_path: Path, drawn: Draw
+) -> None:
     files = [str(shared_data / name) for name in ("llmbar.parquet", "pandalm_testset.parquet")]
     hold = str(shared_data / "arena_dev.csv")
     found = drawn([*files, str(shared_data / "llmfao_crowd.parquet")], Rule(size=400), hold=[hold])
