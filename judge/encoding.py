@@ -226,11 +226,11 @@ class TokenizerCounter(TokenCounter):
         return of_ascii * plain + of_others * others + _PREFIX
 
     def counts(self, texts: Sequence[str]) -> list[int]:
-        encoded = self._tokenizer.encode_batch_fast(_sound(texts), add_special_tokens=False)
+        encoded = self._tokenizer.encode_batch_fast(sound(texts), add_special_tokens=False)
         return [len(encoding) for encoding in encoded]
 
     def measure(self, texts: Sequence[str]) -> list[Measured]:
-        encoded = self._tokenizer.encode_batch(_sound(texts), add_special_tokens=False)
+        encoded = self._tokenizer.encode_batch(sound(texts), add_special_tokens=False)
         return [
             Measured(text, len(encoding), self, partial(getattr, encoding, "offsets"))
             for text, encoding in zip(texts, encoded, strict=True)
@@ -263,7 +263,7 @@ def _growth(tokenizer: dict[str, Any]) -> tuple[int, int] | None:
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def _sound(texts: Sequence[str]) -> list[str]:
+def sound(texts: Sequence[str]) -> list[str]:
     """Texts that can be encoded at all; as many characters, so that positions stay."""
     try:
         for text in texts:
