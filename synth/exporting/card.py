@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from judge.ballots import CRITERIA
-from judge.files.labelling import PROBABILITIES
 from synth.data import AnnotatedSet
+from synth.exporting.columns import KIND_WORDS, meaning
 from synth.exporting.counts import Tally
-from synth.exporting.files import MESSAGES, NUMBER, TEXT, TURNS, WHOLE, Kinds
+from synth.exporting.files import Kinds
 from synth.exporting.front_matter import front_matter
 from synth.exporting.labels import TrainingLabels, outcomes
 from synth.exporting.markdown import escaped, plain, table
@@ -27,33 +27,6 @@ if TYPE_CHECKING:
 _MOST_ROWS = 40
 _LANGUAGES = 2000
 _LANGUAGE_SHARE = 0.01
-_KINDS = {
-    TEXT: "text",
-    NUMBER: "number",
-    WHOLE: "whole number",
-    TURNS: "texts, one a turn",
-    MESSAGES: "messages",
-}
-_MEANINGS = {
-    "id": "the battle's name; records have it too",
-    "prompt": "what the user asked, turn by turn",
-    "response_a": "what the first response answers",
-    "response_b": "what the second response answers",
-    **dict(zip(PROBABILITIES, ("P(A is better)", "P(B is better)", "P(tie)"), strict=True)),
-    "label_from": "whose word that is: annotators, human or mixed",
-    "ballots": "readable ballots that the annotators' word is made of",
-    "human_a": "what people said, as a share; empty where nobody did",
-    "stratum": "what the battle was drawn as",
-    "closeness": "how unsure a judge was of it beforehand, 0 to 1",
-    "judge": "the annotator",
-    "order": "how the battle was shown; in BA the responses changed places",
-    "sample": "the number of the draw, from 0",
-    **{name: f"the vote on {name.replace('_', ' ')}: A, B, AB or NA" for name in CRITERIA},
-    "verdict": "which response is better on the whole",
-    "reply": "what the model wrote, in the order in which it was shown",
-    "reason": "why a record has no votes",
-    "cost": "dollars, at the prices of the time",
-}
 
 
 @dataclass(frozen=True)
@@ -169,7 +142,7 @@ def _files(said: Described) -> list[str]:
     )
     lines += ["", *_LOADING]
     for config, kinds in said.kinds.items():
-        rows = [(name, _KINDS[kind], _MEANINGS.get(name, "")) for name, kind in kinds.items()]
+        rows = [(name, KIND_WORDS[kind], meaning(config, name)) for name, kind in kinds.items()]
         lines += ["", f"Columns of `{config}`:", "", *table(("column", "kind", "what it is"), rows)]
     return lines
 
@@ -300,8 +273,8 @@ _LIMITS = [
     "- Labels by models are not votes by people. They share what models prefer: length, form, "
     "confident wording, answers like their own.",
     "- Annotators may be wrong together, and agreement between them is no proof.",
-    "- No person has checked votes, reasons and critiques, and a reason need not be why a model voted "
-    "as it did.",
+    "- No person has checked votes, reasons and critiques, and a reason need not be why a model "
+    "voted so.",
     "- Nothing was filtered for what is harmful, false or offensive in prompts and responses.",
     "- What the annotators saw in training is not known, nor whether these battles were in it.",
 ]

@@ -21,10 +21,10 @@ from synth.data import AnnotatedSet
 from synth.exporting.batches import batched
 from synth.exporting.counts import Tally
 from synth.exporting.files import MESSAGES, TEXT, WHOLE, Kinds
-from synth.exporting.records import Record, Records, Votes, consensus, turned
-from synth.exporting.replies import NO_TEXTS, asked_votes, reads_back, write_reply
+from synth.exporting.records import Record, Records, Votes, asked_votes, consensus, turned
+from synth.exporting.replies import NO_TEXTS, reads_back, write_reply
 from synth.exporting.students import Asked, battles_asked
-from synth.exporting.texts import texts_for
+from synth.exporting.texts import agreeing_texts, texts_for
 
 ENDINGS = (".jsonl", ".parquet")
 TARGETS = ("consensus", "reply")
@@ -97,9 +97,9 @@ def _agreed(
         tally.leave("battle", why, asked.id)
         return
     for order in chats.orders:
-        texts = _agreeing(target, records, prompt, order) if prompt.writes else NO_TEXTS
+        texts = agreeing_texts(prompt, target, records, order) if prompt.writes else NO_TEXTS
         if texts is None:
-            why = "in an order of which no reply agrees with all and gives what is to be written"
+            why = "in an order in which no replies agree and give the reasons"
             tally.leave("ballot", why, asked.id)
             continue
         yield from _rows(asked, target, order, texts, chats)
@@ -158,15 +158,3 @@ def _unasked(asked: Asked, votes: Votes, prompt: Prompt) -> str | None:
     if any(vote < 0 for vote in votes[:-1]):
         return "without a vote on every criterion"
     return "without a verdict" if prompt.verdict and votes[-1] < 0 else None
-
-
-def _agreeing(target: Votes, records: Sequence[Record], prompt: Prompt, order: str) -> Texts | None:
-    """The texts of the first reply that votes so: of this order, else of the other one if they
-    hold in both."""
-    places = asked_votes(prompt) if not prompt.one_by_one else range(len(prompt.criteria))
-    for record in sorted(records, key=lambda record: record.order != order):
-        if all(record.votes[place] == target[place] for place in places):
-            texts = texts_for(record, prompt, order)
-            if texts is not None:
-                return texts
-    return None

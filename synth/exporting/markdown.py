@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Sequence
 
 _LONGEST = 200
-# What begins or ends something in Markdown, in the extensions of GitHub and Hugging Face, or in the
-# HTML that they let through. A point, a comma, a dash or a slash alone begin nothing within a line.
-_ACTIVE = re.compile(r"([\\`*_{}\[\]()<>#+!|~$&:@^=\"'])")
+# What begins or ends something within a line of Markdown, in the extensions of GitHub and Hugging
+# Face, or in the HTML that they let through. An underline within a word does neither.
+_ACTIVE = re.compile(r"([\\`*\[\]<>#|~$&:@]|(?<![^\W_])_|_(?![^\W_]))")
 _WEB = re.compile(r"\bwww\.", re.IGNORECASE)
 
 

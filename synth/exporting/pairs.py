@@ -24,8 +24,8 @@ from synth.exporting.chat import ASSISTANT
 from synth.exporting.counts import Tally
 from synth.exporting.files import MESSAGES, TEXT, Kinds
 from synth.exporting.labels import TrainingLabels, margins, outcomes
-from synth.exporting.records import Record, Records, Votes, consensus, turned
-from synth.exporting.replies import NO_TEXTS, asked_votes, reads_back, write_reply
+from synth.exporting.records import Record, Records, Votes, asked_votes, consensus, turned
+from synth.exporting.replies import NO_TEXTS, reads_back, write_reply
 from synth.exporting.students import Asked, battles_asked
 from synth.exporting.texts import texts_for
 

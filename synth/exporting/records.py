@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from judge.aggregation import UNFITTED, Aggregator, Floats, pool, vote_shares
 from judge.ballots import CRITERIA, VERDICT, VOTES
-from judge.prompting import CRITIQUES
+from judge.prompting import CRITIQUES, Prompt
 from judge.voting import TURNED
 from synth.data import BALLOT_REASON, REASONS, AnnotatedSet
 from synth.soft_labels import soft_labels, verdict_shares
@@ -136,6 +136,13 @@ def turned(votes: Sequence[int], order: str) -> Votes:
     if order != "BA":
         return tuple(votes)
     return tuple(TURNED[vote] if vote >= 0 else vote for vote in votes)
+
+
+def asked_votes(prompt: Prompt, criterion: str | None = None) -> tuple[int, ...]:
+    """Which of the six votes a reply has, by their places in `ASKED`."""
+    names = prompt.criteria if criterion is None else (criterion,)
+    places = tuple(ASKED.index(name) for name in names)
+    return (*places, ASKED.index(VERDICT)) if prompt.verdict else places
 
 
 def _votes(table: pd.DataFrame) -> Places:

@@ -12,16 +12,9 @@ from judge.prompting import CRITIQUES, Prompt
 from judge.replies import Texts
 from judge.voting import Unreadable, fill_ballot
 from synth.exporting.files import sound
-from synth.exporting.records import ASKED
+from synth.exporting.records import ASKED, asked_votes
 
 NO_TEXTS = Texts("", {}, {})
-
-
-def asked_votes(prompt: Prompt, criterion: str | None = None) -> tuple[int, ...]:
-    """Which of the six votes a reply has, by their places in `ASKED`."""
-    names = prompt.criteria if criterion is None else (criterion,)
-    places = tuple(ASKED.index(name) for name in names)
-    return (*places, ASKED.index(VERDICT)) if prompt.verdict else places
 
 
 def write_reply(

@@ -1,19 +1,20 @@
 """Reasons and critiques that fit a ballot: of the same order, or such as hold in either.
 
 What a model says in words of A and B is true in the order that it was shown. Turning a vote around
-is easy, turning a sentence around is not: so texts are taken from a reply to the other order only
-where they name neither response by its letter or place.
+is easy, turning a sentence around is not: so a text is taken from a reply to the other order only
+where it names neither response by its letter or place.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from judge.ballots import CRITERIA
 from judge.prompting import Prompt
 from judge.replies import Texts, read_texts
 from synth.data import BALLOT_REASON
-from synth.exporting.records import Record
+from synth.exporting.records import Record, Votes, asked_votes
 
 # A letter or digit of a script that writes A and B for A and B: what stands beside them in Chinese
 # or Japanese (`回答A更好`) is none.
@@ -37,49 +38,91 @@ def names_a_side(text: str) -> bool:
 
 
 def texts_for(record: Record, prompt: Prompt, order: str) -> Texts | None:
-    """The texts that a prompt asks for, from a record, as they are of the battle in an order; None
-    where the record has not all of them, or they speak of the other order."""
+    """The texts that a prompt asks for, from one record, as they are of the battle in an order;
+    None where it has not all of them."""
+    said = shown_texts(record, order)
+    return said if _whole(said, prompt) else None
+
+
+def agreeing_texts(
+    prompt: Prompt, target: Votes, records: Sequence[Record], order: str
+) -> Texts | None:
+    """The texts that a prompt asks for, from replies that say what they are to go with.
+
+    They come from the reply of this order that agrees most, the first of several. Where it votes
+    otherwise on a criterion, the reason for that one is of the next reply that does not; critiques
+    are of a reply with the same verdict; and a reason for all votes of one with all of them. The
+    other order comes after this one, with what holds in both.
+
+    Args:
+        prompt: what is asked for.
+        target: the votes that the texts go with, of the battle in the file.
+        records: of the battle.
+        order: how it is shown.
+
+    Returns:
+        None where some of the texts are not to be had.
+    """
+    asked = asked_votes(prompt) if not prompt.one_by_one else tuple(range(len(CRITERIA)))
+
+    def rank(record: Record) -> tuple[bool, int]:
+        agreed = sum(record.votes[place] == target[place] for place in asked)
+        return record.order != order, -agreed
+
+    found = Texts("", {}, {})
+    for record in sorted(records, key=rank):
+        said = shown_texts(record, order)
+        same = [record.votes[place] == target[place] for place in asked]
+        for name, agrees in zip(CRITERIA, same, strict=False):
+            if agrees and name in said.reasons:
+                found.reasons.setdefault(name, said.reasons[name])
+        critiques, reason = found.critiques, found.reason
+        if not critiques and (same[-1] if prompt.verdict else all(same)):
+            critiques = said.critiques if len(said.critiques) == len("AB") else {}
+        found = Texts(reason or (said.reason if all(same) else ""), found.reasons, critiques)
+        if _whole(found, prompt):
+            return found
+    return None
+
+
+def shown_texts(record: Record, order: str) -> Texts:
+    """The texts of a record that hold of the battle in an order, as they are of it there."""
     said = read_texts(record.texts.get("reply", ""))
-    if _whole(said, prompt):
-        if record.order == order:
-            return said
-        return _from_other_order(said, record, prompt)
+    if said.reason or said.reasons or said.critiques:
+        return said if record.order == order else _neutral(said, bool(record.order))
     columns = Texts(
         record.texts.get(BALLOT_REASON, ""),
         {c: text for c in CRITERIA if (text := record.texts.get(f"{c}_reason"))},
         {s: text for s in "AB" if (text := record.texts.get(f"critique_{s.lower()}"))},
     )
-    if not _whole(columns, prompt):
-        return None
     if record.order == order == "AB":
         return columns
-    neutral = not any(map(names_a_side, _asked(columns, prompt)))
-    return (_swapped(columns) if order == "BA" else columns) if neutral else None
+    # Critiques stand under the response in the file that they are of; what reasons call A is what
+    # was shown as A, and that is not known here.
+    kept = _neutral(columns, known=True)
+    if order == "AB":
+        return Texts(kept.reason, kept.reasons, _swapped(kept.critiques))
+    return kept
 
 
-def _from_other_order(said: Texts, record: Record, prompt: Prompt) -> Texts | None:
-    """The texts of a reply turned around, if that can be done."""
-    if any(map(names_a_side, _asked(said, prompt))):
-        return None
-    if not prompt.critique:
-        return said
-    return _swapped(said) if record.order else None  # whose critique is whose?
+def _neutral(said: Texts, known: bool) -> Texts:
+    """The texts of the other order that hold in this one; `known` if whose critique is whose is."""
+    return Texts(
+        "" if names_a_side(said.reason) else said.reason,
+        {name: text for name, text in said.reasons.items() if not names_a_side(text)},
+        {s: t for s, t in _swapped(said.critiques).items() if known and not names_a_side(t)},
+    )
 
 
-def _swapped(said: Texts) -> Texts:
-    other = {"A": "B", "B": "A"}
-    return Texts(said.reason, said.reasons, {other[s]: t for s, t in said.critiques.items()})
-
-
-def _asked(said: Texts, prompt: Prompt) -> list[str]:
-    """The texts that the prompt asks for; "" for those that are not there."""
-    found = [said.reason] if prompt.reason and not prompt.one_by_one else []
-    if prompt.reasons or (prompt.reason and prompt.one_by_one):
-        found += [said.reasons.get(name, "") for name in CRITERIA]
-    if prompt.critique:
-        found += [said.critiques.get(side, "") for side in "AB"]
-    return found
+def _swapped(critiques: dict[str, str]) -> dict[str, str]:
+    return {"B" if side == "A" else "A": text for side, text in critiques.items()}
 
 
 def _whole(said: Texts, prompt: Prompt) -> bool:
-    return all(_asked(said, prompt))
+    """Whether all that the prompt asks for is there."""
+    needed = [said.reason] if prompt.reason and not prompt.one_by_one else []
+    if prompt.reasons or (prompt.reason and prompt.one_by_one):
+        needed += [said.reasons.get(name, "") for name in CRITERIA]
+    if prompt.critique:
+        needed += [said.critiques.get(side, "") for side in "AB"]
+    return all(needed)
