@@ -147,11 +147,18 @@ def test_nothing_is_asked_of_a_prompt_that_asks_nothing() -> None:
 
 
 def test_an_engine_that_fails_ends_the_others() -> None:
-    failed = threading.Event()
+    failed, raised, ended = threading.Event(), threading.Event(), threading.Event()
 
     def patient(request: Request) -> str:
-        assert failed.wait(60)
+        assert (raised if slow.asked[1:] else failed).wait(60)
         return "a"
+
+    class Slow(Scripted):
+        def answer(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
+            try:
+                yield from super().answer(requests)
+            finally:
+                ended.set()
 
     class Broken(Scripted):
         def answer(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
@@ -159,11 +166,14 @@ def test_an_engine_that_fails_ends_the_others() -> None:
             raise ArenaJudgeError("the key is refused")
             yield 0, Reply("")
 
-    slow, broken = Scripted(patient), Broken(spoken)
-    held = [Conversation(slow, PARAMETERS, (str(n),), ("",)) for n in range(1000)]
+    slow, broken = Slow(patient), Broken(spoken)
+    held = [Conversation(slow, PARAMETERS, (str(n),), ("",)) for n in range(100)]
     held.append(Conversation(broken, PARAMETERS, ("a",), ("",)))
     with pytest.raises(ArenaJudgeError, match="the key is refused"):
         converse(held, PROMPT)
+    raised.set()
+    assert ended.wait(60)
+    assert len(slow.asked) <= 2
 
 
 def test_calls_that_begin_alike_have_one_prefix() -> None:
