@@ -314,6 +314,12 @@ def _notes(check: Check) -> Iterator[Finding]:
     if check.battles < _FEW:
         text = f"{_number(check.battles, 'battle')}: few to train on"
         yield Finding(NOTE, "battles", float(check.battles), text)
+    if check.filtered:
+        text = (
+            f"{_number(check.filtered, 'battle')} were left out before: the figures are of what is "
+            "left, and the annotators are no better than their check said"
+        )
+        yield Finding(NOTE, "filtered", float(check.filtered), text)
     if check.criteria.single:
         text = "each ballot is one verdict under every criterion, so nothing is known of criteria"
         yield Finding(NOTE, "criteria", float("nan"), text)

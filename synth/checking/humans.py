@@ -12,7 +12,7 @@ from judge.comparing.ceiling import Ceiling, human_ceiling
 from judge.comparing.facts import lengths_and_votes
 from judge.comparing.scores import Comparison
 from judge.comparison import PRIOR, Known, compare
-from judge.consistency import report_consistency
+from judge.consistency import pooled, report_consistency
 from judge.files.labelling import VOTES
 from synth.checking.records import Records
 
@@ -77,7 +77,7 @@ def humans(
             {name: said},
             groups=records.prompts,
             length_difference=longer,
-            known=Known({name: report_consistency(table)}, {}),
+            known=Known({name: pooled([report_consistency(table)])}, {}),
             rounds=rounds,
             seed=seed,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -85,6 +85,7 @@ class Check:
         rules: by which.
         seed: of the bootstrap.
         fitted: whether votes were counted by an aggregator that was given.
+        filtered: battles that an earlier check left out; None where there was none.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Check:
     rules: Rules
     seed: int = 0
     fitted: bool = False
+    filtered: int | None = None
 
 
 def check(data: AnnotatedSet, held_out: HeldOut, options: Options = DEFAULT) -> Check:
@@ -157,7 +159,16 @@ def check(data: AnnotatedSet, held_out: HeldOut, options: Options = DEFAULT) -> 
         rules=options.rules,
         seed=options.seed,
         fitted=options.aggregator is not None,
+        filtered=_filtered(data),
     )
+
+
+def _filtered(data: AnnotatedSet) -> int | None:
+    said = data.manifest.get("check")
+    if not isinstance(said, Mapping):
+        return None
+    before, kept = said.get("battles"), said.get("kept")
+    return before - kept if isinstance(before, int) and isinstance(kept, int) else None
 
 
 def _human(data: AnnotatedSet, file: str | None) -> tuple[Floats, Relabelled | None]:

@@ -129,10 +129,13 @@ def check(
     people, the balance of the labels, length bias, criteria and reasons that say nothing, refusals,
     contamination and near-duplicates. The figures against people are those of arena-judge compare.
 
-    Reasons to drop a battle that are applied unless --keep names them: not-annotated, unanswered,
-    refused, unreadable, no-label, one-order, order-flip, verdict-contradicts-votes, contaminated,
-    held-out-prompt, near-duplicate. Those that --drop adds: samples-disagree, annotators-disagree,
-    low-confidence, templated-reasons, both-refuse, human-disagrees.
+    \b
+    Reasons to drop a battle that are applied, unless --keep names them:
+      not-annotated, unanswered, refused, unreadable, no-label, one-order, order-flip,
+      verdict-contradicts-votes, contaminated, held-out-prompt, near-duplicate
+    and those that are only named, unless --drop does:
+      samples-disagree, annotators-disagree, low-confidence, templated-reasons, both-refuse,
+      human-disagrees
 
     \b
     Example:
