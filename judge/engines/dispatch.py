@@ -2,8 +2,8 @@
 
 A call waits in a queue until a server has room, the rates allow it and the budget has the money. It
 comes back to the queue when it could not be answered, after a wait of its own, and leaves with a
-reply: `judge.engines.outcomes` sees to that. Nothing here blocks, and no failure of one call is felt
-by another.
+reply: `judge.engines.outcomes` sees to that. Nothing here blocks, and no failure of one call is
+felt by another.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class Dispatcher:
         if not self._pool.known(job.model):
             return f"no server takes calls of {job.model}"
         patience = self._settings.patience
-        if self._pool.down and now - self._pool.down_since > patience:
+        if self._pool.down_for(job.model, now) > patience:
             why = self._pool.denial and f" ({self._pool.denial})"
             return f"no server answered for {patience:g} seconds{why}"
         return None

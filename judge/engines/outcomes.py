@@ -210,7 +210,6 @@ class Outcomes:
 
     def _fault(self, job: Job, server: Server, words: str, asked: float | None = None) -> None:
         server.faulty(self._loop.time(), self.draws)
-        self.pool.look(self._loop.time())
         if job.faults >= self.settings.retries:
             tried = f" ({job.faults + 1} attempts)" if job.faults else ""
             self.fail(job, f"{words}{tried}")
@@ -274,10 +273,15 @@ class Outcomes:
         elif self.pool.proven(job.model):
             self.fail(job, words)
         else:
-            others = [s.standing(job.model).refusal for s in self.pool.servers if s is not server]
-            more = [f"{len(others) - _SHOWN} more like these"] if len(others) > _SHOWN else []
-            lines = [*others[:_SHOWN], *more, words, mend]
+            lines = [*self._refusals(job.model, server), words, mend]
             raise ArenaJudgeError(self.secrets.scrubbed("; ".join(lines)))
+
+    def _refusals(self, model: str, besides: Server) -> list[str]:
+        """Why servers do not serve a model, for a message."""
+        others = (other for other in self.pool.servers if other is not besides)
+        found = [words for other in others if (words := other.standing(model).refusal)]
+        more = len(found) - _SHOWN
+        return [*found[:_SHOWN], f"{more} more like these"] if more > 0 else found
 
     def _denied(self, job: Job, server: Server, words: str) -> None:
         """A server would not serve this call, and has served others: it may be the call, the key
@@ -290,7 +294,6 @@ class Outcomes:
         standing.denials += 1
         if standing.denials >= _DENIALS:
             server.rest(self._loop.time(), self.draws)
-            self.pool.look(self._loop.time())
             self.pool.denial = words
         if standing.denials == _DENIALS:
             self._note(f"{words}; it is left out, and tried again now and then")
@@ -307,14 +310,14 @@ class Outcomes:
 
     def _unreachable(self, job: Job, server: Server, words: str) -> None:
         server.rest(self._loop.time(), self.draws)
-        self.pool.look(self._loop.time())
-        if self.pool.down and not self.pool.heard:
-            names = ", ".join(dict.fromkeys(other.place for other in self.pool.servers))
-            raise ArenaJudgeError(
-                self.secrets.scrubbed(
-                    f"no server answers at {names} ({words}); start it or name another base URL"
-                )
-            )
+        if self.pool.down(job.model) and not self.pool.heard(job.model):
+            left = self.pool.open_to(job.model)
+            names = ", ".join(dict.fromkeys(other.place for other in left))
+            lines = [
+                f"no server answers at {names} ({words}); start it or name another base URL",
+                *self._refusals(job.model, server),
+            ]
+            raise ArenaJudgeError(self.secrets.scrubbed("; ".join(lines)))
         self._note(f"{server.place} cannot be reached ({words}); it is tried again now and then")
         self._again(job, server, 0.0)
 

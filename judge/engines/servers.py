@@ -140,7 +140,6 @@ class Pool:
 
     Attributes:
         servers: they.
-        down_since: since when none of them is known to be there.
         denial: what the last said that would not serve any more, until one does.
     """
 
@@ -151,8 +150,8 @@ class Pool:
             Server(target, AdaptiveLimit(concurrency), dialects[target.url], keys[target.url] > 1)
             for target in targets
         ]
-        self.down_since = math.nan
         self.denial = ""
+        self._down_since: dict[str, float] = {}
         self._homes: OrderedDict[str, Server] = OrderedDict()
 
     def choose(self, model: str, prefix: str, avoid: Server | None, now: float) -> Server | None:
@@ -181,24 +180,22 @@ class Pool:
         times = [s.resumes for s in self.servers if s.resumes > now]
         return min(times, default=None)
 
-    @property
-    def down(self) -> bool:
-        """Whether no server is known to be there."""
-        return not any(server.alive for server in self.servers)
+    def down(self, model: str) -> bool:
+        """Whether no server that a model may be asked for at is known to be there."""
+        return not any(server.alive for server in self.open_to(model))
 
-    def look(self, now: float) -> None:
-        """Sees whether none is there any more."""
-        if self.down and math.isnan(self.down_since):
-            self.down_since = now
+    def down_for(self, model: str, now: float) -> float:
+        """For how many seconds that is so, as far as was seen."""
+        return now - self._down_since.setdefault(model, now) if self.down(model) else 0.0
 
     def well(self) -> None:
         """One of them gave a reply."""
-        self.down_since, self.denial = math.nan, ""
+        self._down_since.clear()
+        self.denial = ""
 
-    @property
-    def heard(self) -> bool:
-        """Whether any server ever answered."""
-        return any(server.heard for server in self.servers)
+    def heard(self, model: str) -> bool:
+        """Whether any server that a model may be asked for at ever answered."""
+        return any(server.heard for server in self.open_to(model))
 
     def known(self, model: str) -> bool:
         """Whether a model may be asked for anywhere."""

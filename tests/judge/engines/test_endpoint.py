@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -25,14 +24,6 @@ from .driving import PLAIN, ask, echoes, engine, replies, texts
 
 Serve = Callable[..., Any]
 SECRET = "sk-not-to-be-seen-anywhere"
-
-
-@pytest.fixture
-def dead() -> str:
-    """An address where nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
 
 
 @pytest.mark.parametrize("client", ["aiohttp", "openai"])

@@ -164,6 +164,21 @@ def test_with_no_key_left_the_run_ends(serve: Serve, status: int) -> None:
     assert len(server.calls) == 3
 
 
+def test_one_server_refuses_and_the_other_is_not_there(serve: Serve, dead: str) -> None:
+    async def script(call: Any) -> Any:
+        return call.refuse(401, "who?")
+
+    server = serve(script)
+    for urls in ([server, dead], [dead, server]):
+        with (
+            engine(*urls, key_variable=["KEY_A", "KEY_B"]) as asked,
+            pytest.raises(ArenaJudgeError) as caught,
+        ):
+            list(asked.answer(ask(9)))
+        assert f"no server answers at {dead}" in str(caught.value)
+        assert f"{server.url} answered 401: who?" in str(caught.value)
+
+
 def test_a_key_that_is_revoked_meanwhile_costs_nothing(serve: Serve) -> None:
     async def script(call: Any) -> Any:
         revoked = shown(call) == "KEY_A" and used(server)["KEY_A"] > 4

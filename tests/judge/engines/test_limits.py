@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judge.engines.limits import AdaptiveLimit, Rate, backoff, retry_after
+from judge.engines.limits import AdaptiveLimit, Budget, Rate, asked_wait, backoff, retry_after
 
 
 def rounds(limit: AdaptiveLimit, now: float, count: int, refused: float, seconds: float) -> float:
@@ -139,3 +139,48 @@ def test_a_backoff_grows_up_to_the_longest(attempt: int, seed: int) -> None:
 )
 def test_how_long_a_server_asks_to_wait(value: str | None, seconds: float | None) -> None:
     assert retry_after(value, datetime(2026, 11, 21, 10, tzinfo=UTC)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "-5"}, 0.0),
+        ({"retry-after-ms": "soon", "retry-after": "3"}, 3.0),
+        ({"retry-after": "3"}, 3.0),
+        ({}, None),
+    ],
+)
+def test_the_wait_that_headers_ask_for(headers: dict[str, str], seconds: float | None) -> None:
+    assert asked_wait(headers) == seconds
+
+
+@given(
+    most=st.floats(0, 10),
+    calls=st.lists(st.tuples(st.floats(0.001, 1), st.floats(0, 1)), max_size=50),
+)
+def test_a_budget_is_not_overdrawn_by_estimates_that_hold(
+    most: float, calls: list[tuple[float, float]]
+) -> None:
+    budget, spent, under_way = Budget(most), 0.0, []
+    for promised, part in calls:
+        share = budget.share(promised)
+        if share is not None:
+            budget.hold(share)
+            under_way.append((share, promised, promised * part))
+        elif under_way:
+            held, estimated, cost = under_way.pop(0)
+            budget.hold(-held)
+            budget.pay(cost, estimated)
+            spent += cost
+        assert spent + sum(held for held, _, _ in under_way) <= most + 1e-9
+
+
+def test_a_budget_learns_that_estimates_are_too_low() -> None:
+    budget = Budget(10.0)
+    assert budget.share(1.0) == 1.0
+    budget.pay(2.0, 1.0)
+    assert budget.share(1.0) == 2.0
+    assert budget.share(4.1) is None
+    assert Budget(None).share(1e9) == 0.0
+    assert Budget(0.0).share(0.01) is None
