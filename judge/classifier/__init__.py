@@ -1,0 +1,1 @@
+"""Fine-tuned classifiers, as far as running one goes; making one is `finetune`'s."""
