@@ -176,6 +176,8 @@ class BatchEngine(Engine):
             for command in commands_elsewhere(self._folder, files):
                 self._note(f"{why}where vLLM is: {command}; then give the same command again")
             return 0
+        if len(self.settings.servers) > 1:
+            self._note(f"batches go to {self._reached().name}, the first that is named, alone")
         return self._sender().send()
 
     def collect(self) -> Collected:

@@ -127,6 +127,11 @@ def test_a_collect_that_was_killed_goes_on(engine: Any, host: Any) -> None:
     assert errors(again, ask(20)) == [None] * 20
 
 
+def test_of_several_servers_the_first_has_the_batches(engine: Any, host: Any) -> None:
+    made = sent(engine, base_urls=[host.url, "http://127.0.0.1:9/v1"])
+    assert made.notes == [f"batches go to {host.url}, the first that is named, alone"]
+
+
 # Refusals.
 
 
