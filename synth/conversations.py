@@ -221,4 +221,5 @@ def _why_empty(reply: Reply) -> str:
     thought = "the model thought, and wrote nothing" if reply.text.strip() else "the reply is empty"
     if reply.finish in CUT:
         return f"{thought}: it was cut at max_tokens"
-    return thought if reply.finish == "stop" else f"{thought} ({reply.finish[:40]})"
+    why = re.sub(r"\W+", " ", reply.finish)[:40].strip()
+    return thought if why in ("stop", "") else f"{thought} ({why})"
