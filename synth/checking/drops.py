@@ -24,7 +24,7 @@ from synth.checking.orders import ByOrder, by_order, one_order
 from synth.checking.records import Bools, Records
 
 REASONS: dict[str, tuple[bool, str]] = {
-    "not-annotated": (True, "no annotator was asked"),
+    "not-annotated": (True, "no annotator was asked, or could be"),
     "unanswered": (True, "no annotator replied"),
     "refused": (True, "annotators declined, and nothing else of theirs can be read"),
     "unreadable": (True, "no reply can be read"),
@@ -43,6 +43,8 @@ REASONS: dict[str, tuple[bool, str]] = {
     "human-disagrees": (False, "people chose another outcome"),
 }
 """By each reason's name, whether it is applied by default, and what it is."""
+
+_LONGEST = 200  # characters of a detail that a server or a model wrote
 
 DEFAULTS = frozenset(name for name, (applied, _) in REASONS.items() if applied)
 
@@ -138,20 +140,21 @@ def _silent(seen: Seen) -> Iterator[Drop]:
     asked, read, refused, answered = (
         _any(records, rows)
         for rows in (
-            np.ones(len(records), dtype=np.bool_),
+            ~records.unasked,
             records.readable,
             seen.declined,
-            ~records.unanswered,
+            ~records.unanswered & ~records.unasked,
         )
     )
     left = asked & ~read
-    yield from _all(~asked, "not-annotated", "no record")
+    texts, first = records.texts("reason"), _first(records)
+    for place in np.flatnonzero(~asked).tolist():
+        told = texts[first[place]][:_LONGEST] if first[place] >= 0 else ""
+        yield Drop(place, "not-annotated", told or "no record")
     yield from _all(left & ~answered & ~refused, "unanswered", "no reply to any record")
     yield from _all(left & refused, "refused", "declined, and nothing readable")
-    texts = records.texts("reason")
-    first = _first(records)
     for place in np.flatnonzero(left & answered & ~refused).tolist():
-        yield Drop(place, "unreadable", texts[first[place]][:200])
+        yield Drop(place, "unreadable", texts[first[place]][:_LONGEST])
     yield from _all(read & np.isnan(seen.proba[:, 0]), "no-label", "nothing that makes a label")
 
 

@@ -49,6 +49,7 @@ class OrderReport:
         same: order consistency of what it says on the whole (its verdict, else its votes).
         bias: position bias of the same, from -1 (what is shown second) to 1 (what is shown first).
         by: order consistency and position bias of each criterion, and of the verdict.
+        unasked: battles that it could not be asked about, and has a record of that alone.
         unreadable, unanswered, declined: of its records.
         cut: records whose reply ran into its length; None where it is not known how replies ended.
         missing: records that it has of other battles and not of these, by order and sample.
@@ -62,6 +63,7 @@ class OrderReport:
     same: Estimate
     bias: Estimate
     by: dict[str, tuple[float, float]]
+    unasked: int
     unreadable: int
     unanswered: int
     declined: int
@@ -110,8 +112,8 @@ def one_order(records: Records, annotator: int) -> Ints:
 
 
 def _report(records: Records, annotator: int, same: Estimate, bias: Estimate) -> OrderReport:
-    mine = records.of(annotator)
-    table = records.table[mine]
+    unasked = records.of(annotator) & records.unasked
+    mine = records.of(annotator) & ~unasked
     ended = [text for text, own in zip(records.texts("finish"), mine, strict=True) if own]
     by = {name: _alone(records, mine, records.votes[:, c]) for c, name in enumerate(CRITERIA)}
     if records.has_verdict:
@@ -121,10 +123,11 @@ def _report(records: Records, annotator: int, same: Estimate, bias: Estimate) ->
         records.annotators[annotator],
         asked=int(mine.sum()),
         battles=len(np.unique(records.battle[mine])),
-        whole=report_consistency(table),
+        whole=report_consistency(records.table[mine]),
         same=same,
         bias=bias,
         by=by,
+        unasked=int(unasked.sum()),
         unreadable=int((silent & ~records.unanswered).sum()),
         unanswered=int((mine & records.unanswered).sum()),
         declined=int((mine & records.declined).sum()),
@@ -160,4 +163,4 @@ def _verdicts(shares: Floats) -> Floats:
 
 def shown_orders(records: Records) -> tuple[str, ...]:
     """The orders that battles were shown in."""
-    return tuple(ORDERS[place] for place in np.unique(records.order).tolist())
+    return tuple(ORDERS[place] for place in np.unique(records.order[~records.unasked]).tolist())

@@ -3,15 +3,13 @@ after battle."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from judge.ballots import CRITERIA
 from synth.checking.records import Bools, Records
-from synth.data import REASONS
+from synth.data import BALLOT_REASON, REASONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +49,7 @@ class Reasons:
 def reasons(records: Records) -> tuple[Reasons | None, Bools]:
     """What is to be said of the reasons, None where the set has none at all; and (N,) battles at
     least half of whose reasons are templates."""
-    table = _reasons(records, [name for name in REASONS if name in records.table.columns])
+    table = _reasons(records)
     flat = np.zeros(records.battles, dtype=np.bool_)
     given = table[table["text"] != ""]
     if not len(given):
@@ -73,14 +71,27 @@ def reasons(records: Records) -> tuple[Reasons | None, Bools]:
     return found, flat
 
 
-def _reasons(records: Records, columns: Sequence[str]) -> pd.DataFrame:
-    """A row for each readable vote that could have a reason: its battle and the reason's words."""
+def _reasons(records: Records) -> pd.DataFrame:
+    """A row for each readable vote that could have a reason, or for each ballot where one reason is
+    for all its votes: its battle and the reason's words."""
     import pandas as pd
 
     parts = [pd.DataFrame({"battle": np.zeros(0, np.int64), "text": pd.Series(dtype="str")})]
-    for name in columns:
-        voted = ~np.isnan(records.votes[:, CRITERIA.index(name.removesuffix("_reason")), 0])
-        cells = records.table.loc[voted, name].astype(object)
-        text = cells.where(cells.notna(), "").astype("str").str.split().str.join(" ").str.casefold()
-        parts.append(pd.DataFrame({"battle": records.battle[voted], "text": text.to_numpy()}))
+    # A set has all columns, whatever was asked for.
+    for names in (REASONS, (BALLOT_REASON,)):
+        tables = [_texts(records, name) for name in names if name in records.table.columns]
+        if any((table["text"] != "").any() for table in tables):
+            parts += tables
     return pd.concat(parts, ignore_index=True)
+
+
+def _texts(records: Records, name: str) -> pd.DataFrame:
+    """The same for one column."""
+    import pandas as pd
+
+    voted = records.readable
+    if name in REASONS:
+        voted = ~np.isnan(records.votes[:, REASONS.index(name), 0])
+    cells = records.table.loc[voted, name].astype(object)
+    text = cells.where(cells.notna(), "").astype("str").str.split().str.join(" ").str.casefold()
+    return pd.DataFrame({"battle": records.battle[voted], "text": text.to_numpy()})

@@ -94,6 +94,16 @@ class Records:
         return said & ~self.readable
 
     @cached_property
+    def unasked(self) -> Bools:
+        """(M,) records of battles that nobody could even be asked about."""
+        if "attempts" not in self.table.columns:
+            return np.zeros(len(self), dtype=np.bool_)
+        import pandas as pd
+
+        none = pd.to_numeric(self.table["attempts"], errors="coerce").to_numpy(np.float64) == 0
+        return np.asarray(none & ~self.readable & ~self.unanswered, dtype=np.bool_)
+
+    @cached_property
     def declined(self) -> Bools:
         """(M,) records whose annotator would not answer, in the protocol's way."""
         ended = np.array([text in _DECLINED for text in self.texts("finish")], dtype=np.bool_)

@@ -98,7 +98,9 @@ def _annotators(check: Check) -> list[str]:
         ]
         for one in check.by_order
     ]
-    return table(head, rows)
+    silent = sum(one.unasked for one in check.by_order)
+    could = [f"{count(silent, 'battle')} could not be asked about."] if silent else []
+    return [*table(head, rows), *could]
 
 
 def _criteria(check: Check) -> list[str]:

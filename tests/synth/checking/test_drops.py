@@ -69,6 +69,8 @@ def test_battles_without_a_label_say_what_kept_them_from_one(data: AnnotatedSet)
     _silence(data, "b1", reason="unreadable, asked 3 times: no vote on clarity")
     _silence(data, "b2", reason="the model declined to answer", finish="refusal")
     _say(data, "b3", "NA")
+    _silence(data, "b5", reason="nobody wrote response b")
+    data.annotations.loc[data.annotations["id"] == "b5", "attempts"] = 0
     data = replace(data, annotations=data.annotations[data.annotations["id"] != "b4"])
     found = _check(data)
     assert _reasons(found) == {
@@ -77,10 +79,12 @@ def test_battles_without_a_label_say_what_kept_them_from_one(data: AnnotatedSet)
         "b2": ["refused"],
         "b3": ["no-label"],
         "b4": ["not-annotated"],
+        "b5": ["not-annotated"],
     }
     details = {one.reason: one.detail for one in found.drops}
     assert details["unreadable"] == "unreadable, asked 3 times: no vote on clarity"
-    assert found.gone.sum() == 5
+    assert details["not-annotated"] == "nobody wrote response b"
+    assert found.gone.sum() == 6
 
 
 def test_a_battle_readable_in_one_order_has_its_position_in_the_label(data: AnnotatedSet) -> None:

@@ -23,7 +23,7 @@ from synth.checking.balance import balance
 from synth.checking.criteria import contradictions, criteria
 from synth.checking.estimates import Sampling
 from synth.checking.looks import LOOKS, looks
-from synth.checking.orders import by_order, one_order, order_reports
+from synth.checking.orders import by_order, one_order, order_reports, shown_orders
 from synth.checking.reasons import reasons
 from synth.checking.records import NA, SILENT, TIE, Records, grouped, records_of, sides
 from synth.checking.refusals import refusals, refusing_records, refusing_responses
@@ -99,6 +99,23 @@ def test_how_replies_ended(annotated_set: Make, rng: Rng) -> None:
     assert (found.cut, found.declined, found.unanswered, found.unreadable) == (4, 1, 1, 1)
     bare = replace(data, annotations=data.annotations.drop(columns="finish"))
     assert order_reports(records_of(bare), _sampling(records))[0].cut is None
+
+
+def test_battles_that_could_not_be_asked_about_are_neither_missing_nor_unreadable(
+    annotated_set: Make, rng: Rng
+) -> None:
+    data = annotated_set(rng, 10)
+    said = data.annotations
+    said = said[(said["id"] != "b0") | (said["order"] == "AB")].copy()
+    mine = said["id"] == "b0"
+    said.loc[mine, ["order", "reason"]] = ["", "nobody wrote response a"]
+    said.loc[mine, "attempts"] = 0
+    said.loc[mine, [f"{name}_{vote}" for name in (*CRITERIA, "verdict") for vote in VOTES]] = np.nan
+    records = records_of(replace(data, annotations=said))
+    found = order_reports(records, _sampling(records))[0]
+    assert (found.unasked, found.missing, found.unreadable) == (1, 0, 0)
+    assert (found.asked, found.battles) == (18, 9)
+    assert shown_orders(records) == ("AB", "BA")
 
 
 # --- agreement ------------------------------------------------------------------------------------
@@ -288,6 +305,10 @@ def test_reasons_that_are_missing_and_templates(annotated_set: Make, rng: Rng) -
     assert flat.all()
     bare = replace(data, annotations=said.drop(columns=[*REASONS]))
     assert reasons(records_of(bare))[0] is None
+    bare.annotations["ballot_reason"] = [f"since {n}" for n in range(len(said))]
+    found, _ = reasons(records_of(bare))
+    assert found is not None
+    assert (found.asked, found.missing, found.distinct) == (100, 0, 100)
 
 
 # --- refusals -------------------------------------------------------------------------------------
