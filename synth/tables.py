@@ -23,7 +23,7 @@ NUMBERS = {
     *_SHARES,
 }
 WHOLE = {
-    *("sample", "part", "cut", "attempts"),
+    *("sample", "part", "cut", "attempts", "turn", "shared"),
     *("prompt_tokens", "cached_tokens", "completion_tokens"),
 }
 
