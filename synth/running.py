@@ -94,9 +94,10 @@ class Work:
         self._overlapping = 2 if overlapping else 1
         self._parts: list[Path] = []
 
-    def prepare(self, write: Write | None = None) -> int:
+    def prepare(self, write: Write | None = None, stop: Callable[[], None] | None = None) -> int:
         """Writes the battles down, with what models have yet to write of them; they are annotated
-        as they stand then. Returns how many of them lack a response nevertheless."""
+        as they stand then. `stop` ends what is being written when that fails. Returns how many of
+        them lack something nevertheless."""
         path = self._folder / BATTLES
         lacking = 0
         with ExitStack() as stack:
@@ -106,7 +107,7 @@ class Work:
                     table.append(battles)
             else:
                 log = stack.enter_context(table_writer(self._folder / WRITTEN, turns=()))
-                for written in ordered_map(write, self._tables(), self._overlapping):
+                for written in ordered_map(write, self._tables(), self._overlapping, stop):
                     table.append(written.battles)
                     log.append(written.records)
                     lacking += len(written.failed)

@@ -205,7 +205,9 @@ def _annotated(
     with annotated(target, todo.tables, rows=rows, overlapping=not batches) as work:
         if writing:
             with _progress("replies", None, writing.engines) as tick:
-                lacking = work.prepare(lambda battles: writing.write(battles, lambda: tick(1)))
+                lacking = work.prepare(
+                    lambda battles: writing.write(battles, lambda: tick(1)), writing.stop
+                )
             if lacking:
                 say(f"{count(lacking, 'battle')} without what was to be written")
         else:

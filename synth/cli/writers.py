@@ -58,6 +58,11 @@ class Writers:
         records = pd.concat([done.records, more.records], ignore_index=True)
         return Written(more.battles, records, more.failed | done.failed)
 
+    def stop(self) -> None:
+        """Ends what is being written, in all threads."""
+        for engine in self.engines:
+            engine.close()
+
     def costs(self, tables: Callable[[], Iterator[pd.DataFrame]], prices: str | None) -> list[Cost]:
         """What their part will cost; asks nothing."""
         from synth.writing_costs import reference_cost, writing_costs
