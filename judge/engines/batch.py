@@ -25,7 +25,7 @@ from judge.engines.batches.files import (
 )
 from judge.engines.batches.progress import FileProgress, Progress, progress_of
 from judge.engines.batches.sending import Sender, commands_elsewhere
-from judge.engines.batches.state import QUEUED, REPLACED, Folder, RequestFile
+from judge.engines.batches.state import ANSWERED, QUEUED, REPLACED, Folder, RequestFile
 from judge.engines.batches.terms import Terms, in_batches
 from judge.engines.ledger import Ledger
 from judge.engines.pricing import Counter
@@ -132,10 +132,10 @@ class BatchEngine(Engine):
                     reply = Reply.failed(failed)
                     self.statistics.count(reply)
                     yield number, reply
-            for name in writer.finish():
-                self._note(
-                    f"{name} was not sent, and asks otherwise than this run; it is put aside"
-                )
+            for each in writer.finish():
+                if not self._put_aside(each, always=True):
+                    self._note(f"{each.name} was not sent and is not asked now; it is put aside")
+            self._under_way = under_way | missing
         finally:
             writer.drop()
             self._written |= writer.written
@@ -162,7 +162,7 @@ class BatchEngine(Engine):
         self._read_files()
         files = [each for each in self._folder.state.files if each.unsent]
         for each in files:
-            answered = self._set_aside_if_answered(each)
+            answered = self._put_aside(each)
             if 0 < answered < each.rows:
                 self._note(
                     f"{answered} of the {each.rows} requests of {each.name} have been answered, so "
@@ -258,7 +258,7 @@ class BatchEngine(Engine):
         files = self._folder.state.files
         for each in files:
             if each.unsent and each.name in self._written:
-                self._set_aside_if_answered(each)
+                self._put_aside(each)
         return {
             key
             for each in files
@@ -320,14 +320,15 @@ class BatchEngine(Engine):
         self.statistics.count(reply)
         self._fresh.add(key)
 
-    def _set_aside_if_answered(self, file: RequestFile) -> int:
-        """What has been answered from elsewhere is not sent and paid for again; how many were."""
+    def _put_aside(self, file: RequestFile, always: bool = False) -> int:
+        """Has a file not sent of which something was answered elsewhere, for that is not paid for
+        again; how many of its requests were. `always` has it not sent in any case."""
         keys = file_keys(self._folder.path / file.name)
         answered = 0
         while batch := list(islice(keys, 256)):
             answered += len(self._ledger.get_many(batch))
-        if answered:
-            file.change(status=REPLACED)
+        if answered or always:
+            file.change(status=ANSWERED if answered == file.rows else REPLACED)
             self._folder.save()
         return answered
 

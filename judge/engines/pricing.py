@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -71,10 +72,15 @@ def load_prices(file: str | Path | None = None) -> Prices:
     Raises:
         InputError: the file is not there, or not of the form of prices.yaml.
     """
-    models = _read(SHIPPED)
+    models = dict(_shipped())
     if file is not None:
         models.update(_read(Path(file)))
     return Prices(models)
+
+
+@cache
+def _shipped() -> Mapping[str, Price]:
+    return _read(SHIPPED)
 
 
 def _read(file: Path) -> dict[str, Price]:

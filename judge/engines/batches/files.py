@@ -7,7 +7,7 @@ and in whatever order they come. A file has one model, and no more than a server
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,17 +177,12 @@ class RequestWriter:
         draft.promised += promised
         self.promised += promised
 
-    def finish(self) -> Sequence[str]:
+    def finish(self) -> list[RequestFile]:
         """Ends all files. Those that earlier runs wrote and did not send, and that no file of this
-        one is the same as, are put aside; their names are returned."""
+        one is the same as, are returned."""
         for draft in list(self._drafts.values()):
             self._finish(draft)
-        aside = [f for f in self._folder.state.files if f.unsent and f.name not in self._written]
-        for each in aside:
-            each.change(status=REPLACED)
-        if aside:
-            self._folder.save()
-        return [each.name for each in aside]
+        return [f for f in self._folder.state.files if f.unsent and f.name not in self._written]
 
     def drop(self) -> None:
         """Ends without the files that are not whole."""
@@ -196,7 +191,7 @@ class RequestWriter:
         self._drafts.clear()
 
     def keep(self, names: Iterable[str]) -> None:
-        """Files that `finish` is not to put aside."""
+        """Files that `finish` is not to return."""
         self._written.update(names)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from judge.engines.batches.state import QUEUED, REPLACED, State
+from judge.engines.batches.state import ANSWERED, QUEUED, REPLACED, State
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class FileProgress:
         name: of the file.
         model: that it asks.
         rows: requests in it.
-        status: `written`, `uploaded`, `queued` (the server had too many to do) or what the server
-            says of its batch.
+        status: `written`, `uploaded`, `queued` (the server had too many to do), `answered`
+            (elsewhere) or what the server says of its batch.
         completed, failed, total: the server's counts.
         batch: the server's id of the batch; empty where there is none.
         pending: whether a server has it, or will as soon as it has room.
@@ -48,7 +48,7 @@ class Progress:
 
     @property
     def completed(self) -> int:
-        """Requests that servers have answered."""
+        """Requests that were answered, as far as that was heard."""
         return sum(each.completed for each in self.files)
 
     @property
@@ -71,7 +71,7 @@ def progress_of(state: State) -> Progress:
                 each.model,
                 each.rows,
                 each.status,
-                each.completed,
+                each.rows if each.status == ANSWERED else each.completed,
                 each.failed,
                 each.total,
                 each.batch,

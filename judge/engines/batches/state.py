@@ -37,7 +37,8 @@ _MEND = "move it away; replies that are in the ledger stay, batches under way ar
 _NAME = re.compile(r"requests-(\d{4,9})\.jsonl")
 
 # Statuses of our own; the others are the server's words.
-WRITTEN, UPLOADED, QUEUED, REPLACED = "written", "uploaded", "queued", "replaced"
+WRITTEN, UPLOADED, QUEUED = "written", "uploaded", "queued"
+REPLACED, ANSWERED = "replaced", "answered"
 UNSENT = frozenset({WRITTEN, UPLOADED, QUEUED})
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 
@@ -54,7 +55,8 @@ class RequestFile:
         rows, size, sha256: of the file; size in bytes.
         promised: dollars it may cost, as estimated.
         status: `written`, `uploaded`, `queued` (the server had too many to do), `replaced` (by
-            another, before it was sent), or what the server says of its batch.
+            another, before it was sent), `answered` (elsewhere), or what the server says of its
+            batch.
         server: where it was sent.
         upload, batch, output, errors: the server's ids of the file, of its batch, and of what came
             back.
