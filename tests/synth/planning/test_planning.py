@@ -218,7 +218,7 @@ def test_hash_seeds_change_no_byte(write: Write, tmp_path: Path, some: Make) -> 
     for seed in ("0", "77"):
         environment = os.environ | {"PYTHONHASHSEED": seed}
         command = [sys.executable, "-c", program, name, str(tmp_path / f"plan{seed}")]
-        root = Path(__file__).parents[2]
+        root = Path(__file__).parents[3]
         subprocess.run(command, env=environment, cwd=root, check=True)
     assert digest(tmp_path / "plan0") == digest(tmp_path / "plan77")
 
