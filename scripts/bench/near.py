@@ -10,10 +10,11 @@ fifty and at least one, half of these swapped as well.
 
 datasketch is used as its manual shows: a MinHash of the runs of three words of prompt and responses
 (the lesser response first, so that a swapped battle is the same set), with its default of 128
-values and with the 32 that we have, in an index with a threshold of 0.5. It looks at a battle as one
-text, and so finds those whose responses are of ten words, of which one was changed; two battles
-whose one response is the same are near for it, too. At the end the whole of
-`arena-judge synth plan` is measured on the same battles.
+values and with the 32 that we have, in an index with a threshold of 0.5. It sees a battle as one
+text, and so finds those whose responses are of ten words, of which one was changed; but two battles
+that have one long response in common are near for it, too.
+
+At the end the whole of `arena-judge synth plan` is measured on the same battles.
 """
 
 from __future__ import annotations
