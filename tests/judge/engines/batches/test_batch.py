@@ -178,6 +178,16 @@ def test_files_are_cut_where_the_server_wants(engine: Any, tmp_path: Path, host:
     assert texts(small, requests) == echoed(requests)
 
 
+@pytest.mark.slow
+def test_no_file_has_more_requests_than_openai_takes(engine: Any, host: Any) -> None:
+    made = engine()
+    assert set(errors(made, ask(50_001))) == {WAITING}
+    assert made.submit() == 2
+    host.finish()
+    assert made.collect().replies == 50_001
+    assert [each.status for each in made.progress().files] == ["completed"] * 2
+
+
 def test_a_request_that_is_larger_than_a_file_fails_alone(engine: Any) -> None:
     large = Request((Message("user", "x" * 2000),), Parameters("tiny"))
     made = engine(most_bytes=1000)
