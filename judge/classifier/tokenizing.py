@@ -29,6 +29,8 @@ Ints = npt.NDArray[np.int64]
 # What is encoded at once: the tokenizer keeps more than ids of it, a hundred bytes a token.
 _CHARACTERS = 2_000_000
 _ROLES = ("bos", "eos", "pad", "cls", "sep", "mask")
+# What text becomes byte by byte where it has no other tokens, and some trainers call special.
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class TextTokenizer:
@@ -112,6 +114,7 @@ class TextTokenizer:
         text may well be."""
         added = self._tokenizer.get_added_tokens_decoder()
         found = {id for id, token in added.items() if token.special}
+        found -= {id for id in found if _BYTE.fullmatch(added[id].content)}
         found |= set(getattr(tokenizer, "all_special_ids", ()))
         spelled = getattr(self._tokenizer.model, "unk_token", None)
         unknown = getattr(tokenizer, "unk_token_id", None)
