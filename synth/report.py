@@ -61,8 +61,8 @@ def _facts(check: Check) -> tuple[Fact, ...]:
 
 
 def _findings(said: Verdict) -> Section:
-    rows = tuple((one.severity, one.measure, one.text) for one in said.findings)
-    table = Table(("how bad", "measure", "finding"), rows) if rows else None
+    rows = tuple((one.text, one.measure, one.severity) for one in said.findings)
+    table = Table(("finding", "measure", "how bad"), rows) if rows else None
     return Section("What to know before training", (said.text,), table=table)
 
 
@@ -238,7 +238,7 @@ def _people(found: Humans) -> Section:
 
 def _drops(check: Check) -> Section:
     rows = tuple(
-        (name, f"{n:,}", "yes" if name in check.rules.applied else "no", REASONS[name][1])
+        (f"{name}: {REASONS[name][1]}", f"{n:,}", "yes" if name in check.rules.applied else "no")
         for name, n in counts(check.drops).items()
     )
     words = (
@@ -246,5 +246,5 @@ def _drops(check: Check) -> Section:
         "unfit to be trained on, is applied; what makes it merely unsure is named and kept, since "
         "soft labels are there to say so."
     )
-    table = Table(("reason", "battles", "applied", "what it is"), rows) if rows else None
+    table = Table(("reason", "battles", "applied"), rows) if rows else None
     return Section("What to drop", (words,), table=table)

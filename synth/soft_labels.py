@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from judge.aggregation import UNFITTED, Aggregator, Floats, pool
+from judge.aggregation import UNFITTED, Aggregator, Floats, pool, vote_shares
 from judge.ballots import CRITERIA, VERDICT, VOTES
 from judge.errors import InputError
 from synth.data import AnnotatedSet
@@ -160,7 +160,7 @@ def _ballots(
     """(N,) readable ballots, the parts of one counting as one."""
     import pandas as pd
 
-    voted = annotations[list(CRITERIA)].notna().any(axis=1).to_numpy()
+    voted = ~np.isnan(vote_shares(annotations)[..., 0]).all(axis=1)
     keys = ["id", "judge", "order", "sample"]
     readable = annotations.loc[voted | given, keys].drop_duplicates()["id"].value_counts()
     counts = readable.reindex(pd.Index(ids, dtype=object), fill_value=0)

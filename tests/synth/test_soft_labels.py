@@ -135,6 +135,18 @@ def test_labels_are_distributions_that_no_order_of_rows_and_no_swap_changes(
     assert np.array_equal(turned[:, [1, 0, 2]], found, equal_nan=True)
 
 
+def test_an_aggregator_may_want_the_statistical_judges_strengths(
+    annotated_set: Make, rng: np.random.Generator
+) -> None:
+    data = annotated_set(rng, 12, verdict=False)
+    plain = soft_labels(data).proba
+    leaning = Aggregator(covariates=(0.3,) * 6)
+    found = soft_labels(data, aggregator=leaning).proba
+    judge = RecordedJudge(data.annotations, leaning)
+    assert np.array_equal(found, judge.predict_proba(data.battles))
+    assert (found != plain).any()
+
+
 def test_verdicts_alone_are_certainties() -> None:
     table = pd.DataFrame({"verdict": ["A", None, "AB"]})
     found = verdict_shares(table)
