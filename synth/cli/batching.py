@@ -24,8 +24,13 @@ def collect_batches(made: Sequence[PromptedJudge]) -> None:
         _tell_collected(engine.collect())
 
 
-def send_batches(made: Sequence[PromptedJudge], *, wait: bool) -> None:
+def send_batches(made: Sequence[PromptedJudge], waiting: int, *, wait: bool) -> None:
     """Sends what waits, and with `wait` sees to it that it is answered; else ends the command.
+
+    Args:
+        made: the annotators.
+        waiting: how many of their records wait.
+        wait: for replies.
 
     Raises:
         click.exceptions.Exit: there is nothing more to be done now.
@@ -41,8 +46,7 @@ def send_batches(made: Sequence[PromptedJudge], *, wait: bool) -> None:
             _tell_collected(collected)
             came += collected.replies
     if not came:
-        waiting = sum(engine.progress().total for engine in engines)
-        say(f"{count(waiting, 'request')} in files; the same command again collects the replies")
+        say(f"{count(waiting, 'record')} waiting; the same command again collects the replies")
         raise click.exceptions.Exit(_INCOMPLETE)
 
 

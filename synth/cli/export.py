@@ -222,13 +222,13 @@ def _folder(
 ) -> Written:
     from synth.exporting.card import Licences
     from synth.exporting.dataset import Folder, write_dataset
-    from synth.exporting.figures import figures
+    from synth.exporting.figures import checked
 
     licences = Licences(given["license_id"], dict(given["source_licenses"]))
     title = given["title"] or target.resolve().name
     folder = Folder(title, licences, given["test_share"], given["seed"])
     labels = _labels(data, aggregator, given)
-    found = figures(data, source=given["source"], aggregator=aggregator, seed=given["seed"])
+    found = checked(data, source=given["source"], aggregator=aggregator, seed=given["seed"])
     tally, counts = write_dataset(target, data, labels, folder, found)
     rows = "; ".join(
         f"{name}: " + ", ".join(f"{number:,} {split}" for split, number in splits.items())

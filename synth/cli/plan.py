@@ -322,14 +322,14 @@ def _written(
     target: Path, drawn: Drawn, settings: Mapping[str, Any], *, dry: bool
 ) -> Sequence[Cost]:
     """Writes a plan, a dry one to a place where it does not stay, and says what it will cost."""
-    from synth.cli.plan_costs import costs_of
+    from synth.cli.plan_costs import plan_costs
     from synth.plan_writing import write_plan
 
     if not dry:
-        return costs_of(write_plan(target, drawn, settings))
+        return plan_costs(write_plan(target, drawn, settings))
     if not settings.get("annotators"):
         return []
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        return costs_of(write_plan(Path(folder) / "plan", drawn, settings))
+        return plan_costs(write_plan(Path(folder) / "plan", drawn, settings))

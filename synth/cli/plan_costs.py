@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from judge.judges.prompted import PromptedJudge
+    from judge.judges.prompted_settings import PromptedSettings
     from synth.costs import Cost
     from synth.plans import Plan
 
@@ -31,25 +32,32 @@ def checked(settings: Mapping[str, Any]) -> None:
         pass
 
 
-def costs_of(plan: Plan) -> list[Cost]:
-    """What each annotator will cost, none of them being asked anything; nothing of what models have
-    to write first."""
-    from synth.costs import annotation_cost
+def plan_costs(plan: Plan) -> list[Cost]:
+    """What a plan's writers and annotators will cost, none of them being asked anything."""
+    from synth.cli.todo import Todo, costs_of
 
-    with _annotators(plan.settings) as made:
-        return [annotation_cost(one, plan.tables(), plan.settings.get("prices")) for one in made]
+    named, writers = (tuple(plan.settings.get(key) or ()) for key in ("annotators", "writers"))
+    if not named:
+        return []
+    return costs_of(Todo(plan, plan.size, named, writers, None), _asked(plan.settings))
 
 
 @contextmanager
 def _annotators(settings: Mapping[str, Any]) -> Iterator[Sequence[PromptedJudge]]:
     """The annotators that a plan names; there may be none."""
-    from judge.cli.prompted_options import Asking
-    from synth.cli.annotators import annotators, settings_of
+    from synth.cli.annotators import annotators
 
     named = settings.get("annotators")
     if not named:
         yield ()
         return
-    asked = settings_of(settings, Asking({}), 0, critique=False, reference=False)
-    with annotators(named, replace(asked, dry=True)) as made:
+    with annotators(named, replace(_asked(settings), dry=True)) as made:
         yield made
+
+
+def _asked(settings: Mapping[str, Any]) -> PromptedSettings:
+    """How annotators are asked, as far as a plan says it."""
+    from judge.cli.prompted_options import Asking
+    from synth.cli.annotators import settings_of
+
+    return settings_of(settings, Asking({}), 0, critique=False, reference=False)

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,16 +19,13 @@ from judge.cli.prompted_options import Asking, prompted_options
 from synth.cli.annotators import annotation_options, annotators, settings_of
 from synth.cli.batching import collect_batches, send_batches
 from synth.cli.cost_text import as_dicts, dollars, show_costs
+from synth.cli.todo import Todo, budgets_of, costs_of
 from synth.cli.writers import Writers, writers
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from judge.engines.base import Engine
     from judge.judges.prompted import PromptedJudge
-    from judge.judges.prompted_settings import PromptedSettings
     from synth.costs import Cost
-    from synth.plans import Plan
     from synth.running import Tally
 
 _INCOMPLETE = 3
@@ -109,9 +106,9 @@ def run(
     size = plan.size if first is None else min(first, plan.size)
     todo = Todo(plan, size, named, tuple(plan.settings.get("writers") or ()), reference)
     if asking.dry_run:
-        _tell_dry(_costs(todo, settings), as_json)
+        _tell_dry(costs_of(todo, settings), as_json)
         return
-    shares = _budgets(todo, settings)
+    shares = budgets_of(todo, settings)
     started = time.perf_counter()
     replaced = target.exists()
     first_writers = len(todo.writers) + (reference is not None)
@@ -131,62 +128,6 @@ def run(
     _tell(target, todo, tallies, seconds, replaced)
     if any(tally.missing for tally in tallies):
         click.get_current_context().exit(_INCOMPLETE)
-
-
-@dataclass(frozen=True)
-class Todo:
-    """What is to be done.
-
-    Attributes:
-        plan: what is annotated.
-        battles: so many of its first ones.
-        annotators: who annotates.
-        writers: who writes responses before.
-        reference: who writes references before, if anybody does.
-    """
-
-    plan: Plan
-    battles: int
-    annotators: Sequence[str]
-    writers: Sequence[str]
-    reference: str | None
-
-    def tables(self) -> Iterator[pd.DataFrame]:
-        """The battles, a batch at a time."""
-        left = self.battles
-        for table in self.plan.tables():
-            yield table.iloc[:left]
-            left -= len(table)
-            if left <= 0:
-                return
-
-
-def _costs(todo: Todo, settings: PromptedSettings) -> list[Cost]:
-    """What each writer and each annotator is going to cost; nothing is asked."""
-    from synth.costs import annotation_cost
-
-    dry = replace(settings, dry=True, max_cost=None)
-    prices = settings.prices
-    with (
-        writers(todo.writers, todo.reference, dry) as writing,
-        annotators(todo.annotators, dry) as made,
-    ):
-        lengths = (
-            writing.response_prompt.typical_tokens if writing.responses else None,
-            writing.reference_prompt.typical_tokens if writing.reference else None,
-        )
-        costs = writing.costs(todo.tables, prices)
-        return costs + [annotation_cost(one, todo.tables(), prices, *lengths) for one in made]
-
-
-def _budgets(todo: Todo, settings: PromptedSettings) -> Sequence[float | None]:
-    """What each may spend: the budget, divided as their costs are expected to be."""
-    number = len(todo.annotators) + len(todo.writers) + (todo.reference is not None)
-    if settings.max_cost is None or number < 2:
-        return [settings.max_cost] * number
-    from synth.costs import shares_of
-
-    return shares_of(_costs(todo, settings), settings.max_cost)
 
 
 def _annotated(
@@ -221,7 +162,7 @@ def _annotated(
                     one.tick = tick
                 tallies = work.annotate(made)
             if batches and any(tally.waiting for tally in tallies):
-                send_batches(made, wait=wait)
+                send_batches(made, sum(tally.waiting for tally in tallies), wait=wait)
                 tallies = []
         manifest = _manifest(todo, made, tallies)
         work.finish(manifest)

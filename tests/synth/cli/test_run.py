@@ -532,7 +532,7 @@ def test_by_batch_files_that_are_answered_elsewhere(model: Model) -> None:
     plan_of(20)
     first = run(model, "--batch", "batch")
     assert first.exit_code == 3, first.output
-    assert "40 requests in files; the same command again collects" in first.stderr
+    assert "40 records waiting; the same command again collects" in first.stderr
     assert not Path("data").exists()
     assert answer_files("batch", lose=3) == 40
     second = run(model, "--batch", "batch")
