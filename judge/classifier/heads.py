@@ -80,6 +80,20 @@ def make_head(
     return made(hidden, width=width, dropout=dropout, generator=generator)
 
 
+def conclude(head: nn.Module, states: Tensor, sequences: int) -> Tensor:
+    """A head's logits of states, in float32 whatever they come in.
+
+    Args:
+        head: concludes from one state or from two.
+        states: (S, hidden), those that belong together side by side.
+        sequences: how many it concludes from.
+    """
+    with torch.autocast(states.device.type, enabled=False):
+        states = states.float()
+        seen = [states[place::sequences] for place in range(sequences)]
+        return cast(Tensor, head(*seen))
+
+
 def _layers(
     seen: int,
     said: int,

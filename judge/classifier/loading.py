@@ -128,15 +128,18 @@ def load_backbone(
     return cast("PreTrainedModel", part), packed
 
 
-def complete(part: torch.nn.Module, missing: Iterable[str], name: str | Path) -> None:
-    """Sees to it that all weights were there that are used; transformers draws the others.
+def complete(
+    part: torch.nn.Module, missing: Iterable[str], name: str | Path, *, poolers: bool = False
+) -> None:
+    """Sees to it that all weights were there that are used, `poolers` only if they are;
+    transformers draws what was not there.
 
     Raises:
         InputError: some were not.
     """
     known = set(part.state_dict())
     lacking = sorted(key for key in missing if any(key.endswith(one) for one in known))
-    lacking = [key for key in lacking if "pooler" not in key]
+    lacking = [key for key in lacking if poolers or "pooler" not in key]
     if lacking:
         raise InputError(
             f"lacks weights ({len(lacking)}, such as {lacking[0]})", file=name, mend="copy it anew"

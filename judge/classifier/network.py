@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from judge.classifier import families
-from judge.classifier.heads import make_head
+from judge.classifier.heads import conclude, make_head
 from judge.classifier.loading import load_backbone, load_tokenizer
 from judge.classifier.packing import Ids, Packed, pack
 from judge.classifier.shape import Shape
@@ -27,7 +27,7 @@ from judge.classifier.templates import load_template
 from judge.errors import InputError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["Network", "Shape", "build"]
 
@@ -49,10 +49,10 @@ class Network(nn.Module):
         super().__init__()
         self.shape, self.backbone, self.head, self.packed = shape, backbone, head, packed
         self.causal = families.is_causal(backbone)
-        config = cast("PreTrainedModel", backbone).config
+        config = self._config
         self._first = families.first_position(config)
         self._padding = families.text_config(config).pad_token_id or 0
-        most = families.longest(config)
+        most = self.longest
         if most is not None and shape.max_length > most:
             raise InputError(
                 f"{shape.base} reads {most} tokens at most, and max_length is {shape.max_length}",
@@ -63,6 +63,16 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         """Where it is."""
         return next(self.backbone.parameters()).device
+
+    @property
+    def turning_point(self) -> int | None:
+        """See `judge.classifier.families.turning_point`."""
+        return families.turning_point(self._config)
+
+    @property
+    def longest(self) -> int | None:
+        """See `judge.classifier.families.longest`."""
+        return families.longest(self._config)
 
     @property
     def shares(self) -> bool:
@@ -95,11 +105,7 @@ class Network(nn.Module):
 
     def conclude(self, states: Tensor) -> Tensor:
         """The head's logits of states, those of siblings side by side."""
-        with torch.autocast(states.device.type, enabled=False):
-            states = states.float()
-            if self.shape.sequences == 1:
-                return cast(Tensor, self.head(states))
-            return cast(Tensor, self.head(states[0::2], states[1::2]))
+        return conclude(self.head, states, self.shape.sequences)
 
     def checkpoint(self, on: bool = True) -> None:
         """Has layers worked through again in the backward pass, for less memory in training."""
@@ -124,6 +130,10 @@ class Network(nn.Module):
         """The backbone without the wrapping that adapters bring."""
         inner = getattr(self.backbone, "get_base_model", None)
         return self.backbone if inner is None else cast(nn.Module, inner())
+
+    @property
+    def _config(self) -> PretrainedConfig:
+        return cast("PreTrainedModel", self.backbone).config
 
     def _packed(self, packed: Packed) -> Tensor:
         output = self.backbone(

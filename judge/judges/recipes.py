@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judge.errors import InputError
+from judge.judges.classifier_settings import DEFAULT as RUNNING
+from judge.judges.classifier_settings import ClassifierSettings
 from judge.judges.prompted_settings import DEFAULT, PromptedSettings
 
 if TYPE_CHECKING:
@@ -33,12 +35,14 @@ class Recipe:
         settings: what it says; its kind is known.
         asking: how prompted judges inside ask.
         within: the files of the judges that this one is part of.
+        running: how fine-tuned judges inside are run.
     """
 
     file: Path
     settings: Mapping[str, Any]
     asking: PromptedSettings = DEFAULT
     within: tuple[Path, ...] = ()
+    running: ClassifierSettings = RUNNING
 
     @property
     def folder(self) -> Path:
@@ -85,7 +89,7 @@ class Recipe:
 
         beside = self.folder / spec
         where = str(beside) if beside.exists() else spec
-        return load(where, self.asking, (*self.within, self.file.resolve()))
+        return load(where, self.asking, (*self.within, self.file.resolve()), self.running)
 
 
 def is_recipe(spec: str) -> bool:
@@ -123,7 +127,10 @@ def is_made_of(spec: str | Path, folder: Path) -> bool:
 
 
 def read_recipe(
-    file: Path, asking: PromptedSettings = DEFAULT, within: tuple[Path, ...] = ()
+    file: Path,
+    asking: PromptedSettings = DEFAULT,
+    within: tuple[Path, ...] = (),
+    running: ClassifierSettings = RUNNING,
 ) -> Recipe:
     """What a file says.
 
@@ -150,7 +157,7 @@ def read_recipe(
     kind = settings.get("kind") if isinstance(settings, dict) else None
     if not isinstance(settings, dict) or not isinstance(kind, str):
         raise InputError("does not say its kind", file=file, mend="add a line `kind: statistical`")
-    return Recipe(file, settings, asking, within)
+    return Recipe(file, settings, asking, within, running)
 
 
 def made_from(files: Iterable[Path], judges: Iterable[Judge] = ()) -> dict[str, dict[str, object]]:
