@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from judge.aggregation import Floats
 from judge.comparing.near import Found, Kind
@@ -21,7 +20,7 @@ from synth.checking.agreement import Repeated, repeated_annotators, repeated_sam
 from synth.checking.contamination import HeldOut
 from synth.checking.criteria import contradictions
 from synth.checking.orders import ByOrder, by_order, one_order
-from synth.checking.records import Bools, Records
+from synth.checking.records import ORDERS, Bools, Ints, Records
 
 REASONS: dict[str, tuple[bool, str]] = {
     "not-annotated": (True, "no annotator was asked, or could be"),
@@ -147,14 +146,15 @@ def _silent(seen: Seen) -> Iterator[Drop]:
         )
     )
     left = asked & ~read
-    texts, first = records.texts("reason"), _first(records)
+    texts = records.texts("reason")
+    last = _last(records, ~records.readable)
     for place in np.flatnonzero(~asked).tolist():
-        told = texts[first[place]][:_LONGEST] if first[place] >= 0 else ""
+        told = texts[last[place]][:_LONGEST] if last[place] >= 0 else ""
         yield Drop(place, "not-annotated", told or "no record")
     yield from _all(left & ~answered & ~refused, "unanswered", "no reply to any record")
     yield from _all(left & refused, "refused", "declined, and nothing readable")
     for place in np.flatnonzero(left & answered & ~refused).tolist():
-        yield Drop(place, "unreadable", texts[first[place]][:_LONGEST])
+        yield Drop(place, "unreadable", texts[last[place]][:_LONGEST])
     yield from _all(read & np.isnan(seen.proba[:, 0]), "no-label", "nothing that makes a label")
 
 
@@ -165,10 +165,10 @@ def _any(records: Records, rows: Bools) -> Bools:
     return found
 
 
-def _first(records: Records) -> npt.NDArray[np.int64]:
-    """(N,) the first record of each battle, -1 without one."""
+def _last(records: Records, rows: Bools) -> Ints:
+    """(N,) the last such record of each battle, -1 without one."""
     found = np.full(records.battles, -1, dtype=np.int64)
-    found[records.battle[::-1]] = np.arange(len(records))[::-1]
+    found[records.battle[rows]] = np.flatnonzero(rows)
     return found
 
 
@@ -178,7 +178,12 @@ def _orders(records: Records, pairs: ByOrder, margin: float) -> Iterator[Drop]:
     lacking = np.zeros(records.battles, dtype=np.bool_)
     for place in range(len(records.annotators)):
         lacking[one_order(records, place)] = True
-    yield from _all(lacking & ~whole, "one-order", "no annotator is readable in both orders")
+    texts = records.texts("reason")
+    silent = _last(records, ~records.readable & (records.order < 2))
+    for place in np.flatnonzero(lacking & ~whole).tolist():
+        row = silent[place]
+        told = f"{ORDERS[records.order[row]]}: {texts[row][:_LONGEST]}" if row >= 0 else "no record"
+        yield Drop(place, "one-order", told)
     size = np.maximum(np.bincount(pairs.battle, minlength=records.battles), 1)
     first, second = (np.bincount(pairs.battle, gap, records.battles) / size for gap in pairs.gaps)
     # Of what was never certain to the last bit, a rounding error is no reason.

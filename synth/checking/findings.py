@@ -225,12 +225,13 @@ def _labels(check: Check) -> Iterator[Finding]:
 
 
 def _looks(check: Check) -> Iterator[Finding]:
-    for look in check.looks.looks[1:] if check.looks.looks else ():
-        yield from _look(look)
+    for look in check.looks.looks:
+        if look.name != "length":  # in words, which is that in characters once more
+            yield from _look(look)
 
 
 def _look(look: Look) -> Iterator[Finding]:
-    what = "longer response" if look.name == "length" else f"response with more {look.name}"
+    what = "longer response" if look.name == "characters" else f"response with more {look.name}"
     if look.human.of >= _ENOUGH and look.beyond.low > 0:
         text = (
             f"the {what} wins {look.here.value:.0%} of the decided battles here, and "

@@ -50,7 +50,8 @@ class OrderReport:
         bias: position bias of the same, from -1 (what is shown second) to 1 (what is shown first).
         by: order consistency and position bias of each criterion, and of the verdict.
         unasked: battles that it could not be asked about, and has a record of that alone.
-        unreadable, unanswered, declined: of its records.
+        unreadable, unanswered: of its records; `declined` are those of the unreadable in which it
+            would not answer.
         cut: records whose reply ran into its length; None where it is not known how replies ended.
         missing: records that it has of other battles and not of these, by order and sample.
         one_order: battles that it answered readably in one order, where it is asked in both.
@@ -87,8 +88,18 @@ def by_order(records: Records) -> ByOrder:
     return ByOrder(keys[0][first], keys[1][first], np.stack([means[first], means[first + 1]]))
 
 
-def order_reports(records: Records, sampling: Sampling) -> list[OrderReport]:
-    """One an annotator."""
+def order_reports(
+    records: Records, sampling: Sampling, declined: Bools | None = None
+) -> list[OrderReport]:
+    """One an annotator.
+
+    Args:
+        records: the annotations.
+        sampling: for intervals.
+        declined: (M,) records whose annotator declined, where more is known of that than the
+            protocol says.
+    """
+    refused = records.declined if declined is None else declined
     pairs = by_order(records)
     first, second = pairs.gaps
     bias = (first - second) / 2.0
@@ -96,7 +107,7 @@ def order_reports(records: Records, sampling: Sampling) -> list[OrderReport]:
     same = sampling.means([(pairs.battle[rows], pairs.same[rows]) for rows in mine])
     lean = sampling.means([(pairs.battle[rows], bias[rows]) for rows in mine], -1.0, 1.0)
     return [
-        _report(records, place, same[place], lean[place])
+        _report(records, place, refused, same[place], lean[place])
         for place in range(len(records.annotators))
     ]
 
@@ -111,7 +122,9 @@ def one_order(records: Records, annotator: int) -> Ints:
     return np.flatnonzero(read.sum(axis=0) == 1) if both else np.zeros(0, dtype=np.int64)
 
 
-def _report(records: Records, annotator: int, same: Estimate, bias: Estimate) -> OrderReport:
+def _report(
+    records: Records, annotator: int, refused: Bools, same: Estimate, bias: Estimate
+) -> OrderReport:
     unasked = records.of(annotator) & records.unasked
     mine = records.of(annotator) & ~unasked
     ended = [text for text, own in zip(records.texts("finish"), mine, strict=True) if own]
@@ -130,7 +143,7 @@ def _report(records: Records, annotator: int, same: Estimate, bias: Estimate) ->
         unasked=int(unasked.sum()),
         unreadable=int((silent & ~records.unanswered).sum()),
         unanswered=int((mine & records.unanswered).sum()),
-        declined=int((mine & records.declined).sum()),
+        declined=int((mine & refused).sum()),
         cut=ended.count("length") if any(ended) else None,
         missing=_missing(records, mine),
         one_order=len(one_order(records, annotator)),

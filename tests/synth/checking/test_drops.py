@@ -89,7 +89,9 @@ def test_battles_without_a_label_say_what_kept_them_from_one(data: AnnotatedSet)
 
 def test_a_battle_readable_in_one_order_has_its_position_in_the_label(data: AnnotatedSet) -> None:
     _silence(data, "b0", "BA", reason="the model declined to answer")
-    assert _reasons(_check(data)) == {"b0": ["one-order"]}
+    found = _check(data)
+    assert _reasons(found) == {"b0": ["one-order"]}
+    assert found.drops[0].detail == "BA: the model declined to answer"
 
 
 def test_a_second_annotator_in_both_orders_saves_a_battle(annotated_set: Make, rng: Rng) -> None:
