@@ -32,6 +32,7 @@ COMMANDS = {
     "serve": ("judge.cli.serve:serve", "Judge battles over HTTP."),
     "view": ("judge.cli.view:view", "Browse battles in a web browser, and label them."),
     "synth": ("synth.cli.group:synth", "Make data to train judges on: plan, run, check, export."),
+    "finetune": ("finetune.cli.group:finetune", "Train a judge of your own on battles."),
 }
 INTERRUPTED = 130
 

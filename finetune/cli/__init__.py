@@ -1,0 +1,1 @@
+"""The commands of `arena-judge finetune`, one thin file each."""

@@ -1,0 +1,30 @@
+"""`arena-judge finetune`: from battles with labels to a judge of one's own."""
+
+from __future__ import annotations
+
+import click
+
+from judge.cli.groups import LazyGroup
+
+COMMANDS = {
+    "train": ("finetune.cli.train:train", "Train a judge on labelled battles."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
+@click.pass_context
+def finetune(context: click.Context) -> None:
+    """Make judges out of transformers and battles with labels.
+
+    \b
+    Example:
+      arena-judge finetune train battles.csv --base microsoft/Phi-3-mini-4k-instruct -o judges/phi3
+      arena-judge score other.csv --judge judges/phi3
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

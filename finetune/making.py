@@ -1,0 +1,290 @@
+"""A run of training from its config to the judge folder.
+
+    made = make(config)
+
+The folder appears whole at the end; what is unfinished lies beside it (see `finetune.checkpoints`),
+so that the same command goes on after a kill.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from finetune import config as configs
+from finetune.checkpoints import Checkpoints, place_of
+from finetune.config import Config
+from finetune.preparing import Battles, Measured, encoder_of, examples, measuring_tokens
+from finetune.processes import ALONE, Processes
+
+if TYPE_CHECKING:
+    import torch
+
+    from finetune.objectives import Preference
+    from finetune.starting import Start
+    from finetune.training import Outcome, Watcher
+
+Floats = npt.NDArray[np.float64]
+
+_ROUNDS = 1000
+
+
+@dataclass(frozen=True)
+class Score:
+    """How far off a judge is.
+
+    Attributes:
+        name: of the battles.
+        battles: how many.
+        log_loss: in nats, with its 95 % interval, resampled by prompt.
+        accuracy: share of them whose label it favours.
+    """
+
+    name: str
+    battles: int
+    log_loss: float
+    low: float
+    high: float
+    accuracy: float
+
+    def settings(self) -> dict[str, Any]:
+        """The same for judge.yaml and JSON."""
+        numbers = {name: _rounded(getattr(self, name)) for name in ("log_loss", "low", "high")}
+        return {"battles": self.battles, **numbers, "accuracy": _rounded(self.accuracy)}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A judge that was made.
+
+    Attributes:
+        folder: where it is.
+        outcome: what training came to.
+        scores: on the dev battles, whose best step was chosen by them, and on held-out ones.
+        parameters: of the network; `learning` of them learned.
+        notes: what there is to say besides.
+    """
+
+    folder: Path
+    outcome: Outcome
+    scores: tuple[Score, ...]
+    parameters: int
+    learning: int
+    notes: tuple[str, ...]
+
+
+def run_of(config: Config, *hashed: bytes) -> dict[str, Any]:
+    """What makes a run this one: all that its weights depend on."""
+    tree = configs.to_tree(config)
+    for name in ("output", "name", "device", "tensorboard"):
+        del tree["run"][name]
+    digest = hashlib.sha256()
+    for part in hashed:
+        digest.update(hashlib.sha256(part).digest())
+    return {**tree, "learned_from": digest.hexdigest()[:16]}
+
+
+def make(
+    config: Config,
+    battles: Battles,
+    start: Start,
+    target: Path,
+    *,
+    processes: Processes = ALONE,
+    watch: Watcher | None = None,
+    fresh: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Made:
+    """Trains a judge and writes its folder.
+
+    Args:
+        config: what it is told, without what is unsaid.
+        battles: what it learns from.
+        start: the network that it begins with.
+        target: the folder to write.
+        processes: this one among those that train together.
+        watch: is told of every step.
+        fresh: leave what an unfinished run has done.
+        say: takes what there is to say meanwhile.
+
+    Raises:
+        ArenaJudgeError: what is asked for cannot be had.
+    """
+    from finetune.preparing import objective_of
+    from finetune.training import fit
+
+    objective = objective_of(config, start, battles)
+    train = battles.train
+    run = run_of(config, train.seen.marks.battles.tobytes(), train.labels.tobytes())
+    checkpoints = opened(place_of(target), run, fresh=fresh, processes=processes)
+    before = checkpoints.latest()
+    if before is not None and processes.first:
+        say(f"goes on after step {before.step:,}, from {checkpoints.folder}")
+    outcome = fit(objective, config, checkpoints, processes=processes, watch=watch)
+    scores = _scores(config, objective, start, battles, processes)
+    network = start.network
+    made = Made(
+        folder=target,
+        outcome=outcome,
+        scores=scores,
+        parameters=sum(one.numel() for one in network.parameters()),
+        learning=sum(one.numel() for one in network.parameters() if one.requires_grad),
+        notes=start.notes,
+    )
+    if processes.first:
+        write(config, start, battles, made, checkpoints)
+        checkpoints.remove()
+    processes.wait()
+    return made
+
+
+def opened(
+    folder: Path, run: Mapping[str, Any], *, fresh: bool, processes: Processes = ALONE
+) -> Checkpoints:
+    """A run's checkpoints, which one of its processes writes and all read."""
+    if processes.first:
+        found = Checkpoints(folder, run, fresh=fresh)
+    processes.wait()
+    return found if processes.first else Checkpoints(folder, run, reads=True)
+
+
+def _scores(
+    config: Config,
+    objective: Preference,
+    start: Start,
+    battles: Battles,
+    processes: Processes,
+) -> tuple[Score, ...]:
+    """On the dev battles and on those that were held out."""
+    from finetune.objectives import predict
+    from finetune.optimising import Precision
+    from judge.classifier.hardware import dtype_of
+
+    device = start.network.device
+    precision = Precision(dtype_of(config.run.dtype, device, training=True), device)
+    encoder = encoder_of(start)
+    budget = measuring_tokens(config, device)
+    found = []
+    for one in (*([] if battles.dev is None else [battles.dev]), *battles.held_out):
+        held = examples(encoder, one.battles, one.labels, one.weights)
+        proba = predict(start.network, held.encoded, budget, precision.autocast, processes)
+        found.append(score(one, proba, config.run.seed))
+    return tuple(found)
+
+
+def score(measured: Measured, proba: Floats, seed: int) -> Score:
+    """How far off probabilities are on labelled battles."""
+    from judge.comparing.bootstrap import group_codes, ratio_means
+    from judge.metrics import accuracy_rows, log_loss_rows
+
+    codes = group_codes(measured.prompts)
+    rows = log_loss_rows(measured.labels, proba)
+    size = int(codes.max()) + 1
+    sums = np.bincount(codes, rows, minlength=size)
+    counts = np.bincount(codes, minlength=size).astype(np.float64)
+    means = ratio_means(sums[None], counts[None], [0], rounds=_ROUNDS, seed=seed)
+    return Score(
+        measured.name,
+        len(measured),
+        float(means.value[0]),
+        float(means.low[0]),
+        float(means.high[0]),
+        float(np.mean(accuracy_rows(measured.labels, proba))),
+    )
+
+
+def write(
+    config: Config, start: Start, battles: Battles, made: Made, checkpoints: Checkpoints
+) -> None:
+    """The judge folder."""
+    import yaml
+
+    from finetune.curves import BOARD, FILE
+    from judge.classifier.storing import save_network
+    from judge.comparing.leaks import write_seen
+    from judge.files.folders import written_folder
+    from judge.judges.recipes import FILE as RECIPE
+    from judge.judges.recipes import plain
+
+    with written_folder(made.folder) as folder:
+        settings = save_network(start.network, start.tokenizer, folder)
+        settings = {"kind": settings.pop("kind"), **_named(config), **settings}
+        settings |= recipe(config, battles, made)
+        text = yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True, width=100)
+        (folder / RECIPE).write_text(text, encoding="utf-8")
+        (folder / configs.FILE).write_text(configs.to_yaml(config), encoding="utf-8")
+        write_seen(folder, battles.seen)
+        shutil.copy(checkpoints.folder / FILE, folder / FILE)
+        if (checkpoints.folder / BOARD).is_dir():
+            shutil.copytree(checkpoints.folder / BOARD, folder / BOARD)
+
+
+def _named(config: Config) -> dict[str, str]:
+    return {} if config.run.name is None else {"name": config.run.name}
+
+
+def recipe(config: Config, battles: Battles, made: Made) -> dict[str, Any]:
+    """What judge.yaml says of how a judge was made and how good it is."""
+    from importlib.metadata import version
+
+    from finetune.data import parse_extra
+    from judge.judges.recipes import made_by, made_from
+
+    data, outcome = config.data, made.outcome
+    files = [Path(data.battles or ""), *(Path(parse_extra(one).file) for one in data.extra)]
+    if data.dev is not None:
+        files.append(Path(data.dev))
+    by = made_by(
+        "finetune train",
+        objective=config.optimisation.objective,
+        steps=outcome.steps,
+        best_step=outcome.best_step,
+        tokens=outcome.tokens,
+        seconds=round(outcome.seconds, 1),
+        config=configs.FILE,
+    )
+    packages = ("torch", "transformers", *(["peft"] if _adapted(made) else []))
+    versions = {name: version(name) for name in packages}
+    by["versions"] = {**_mapping(by["versions"]), **versions}
+    return {
+        "measured": {one.name: one.settings() for one in made.scores},
+        "trained_on": len(battles.train),
+        "made_from": made_from([file for file in files if file.is_file()]),
+        "made_by": by,
+    }
+
+
+def _adapted(made: Made) -> bool:
+    return made.learning < made.parameters
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 5) if np.isfinite(value) else None
+
+
+def device_of(config: Config, processes: Processes) -> torch.device:
+    """Where this process trains.
+
+    Raises:
+        InputError: it is not there.
+    """
+    import torch
+
+    from judge.classifier.hardware import devices_of
+
+    if config.run.device is None and torch.cuda.is_available():
+        return torch.device("cuda", processes.local)
+    if config.run.device is not None:
+        return devices_of([config.run.device])[0]
+    return devices_of()[0]
