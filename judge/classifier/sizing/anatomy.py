@@ -1,8 +1,8 @@
 """What a transformer is made of, worked out from its configuration: no weights, no torch.
 
-    anatomy = anatomy_of(json.loads((folder / "config.json").read_text()))
-    anatomy.total        # parameters, as published
-    anatomy.backbone     # those that a judge uses: no vocabulary's head, no pooler
+anatomy = anatomy_of(json.loads((folder / "config.json").read_text()))
+anatomy.total        # parameters, as published
+anatomy.backbone     # those that a judge uses: no vocabulary's head, no pooler
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Anatomy:
         tied: whether the vocabulary's head is the embeddings.
         softcap: whether attention scores are capped, which common kernels cannot do.
         relative: whether attention scores have parts for relative positions (DeBERTa).
+        positions: how many relative positions there are, 0 for none.
         dropout: whether the model trains with dropout.
         window: how far layers with sliding windows see; None where all see everything.
         counted: where the numbers come from: `config`, or `weights` for families not known here.
@@ -80,6 +81,7 @@ class Anatomy:
     tied: bool = False
     softcap: bool = False
     relative: bool = False
+    positions: int = 0
     dropout: bool = False
     window: int | None = None
     counted: str = "config"
@@ -318,8 +320,10 @@ def anatomy_of(config: Mapping[str, Any]) -> Anatomy:
     if family == "distilbert":  # elsewhere these names mean other things
         settings |= {usual: settings[own] for own, usual in _ALIASES.items()}
     try:
-        return _decoder(family, settings) if "tie_word_embeddings" in _DEFAULTS[family] else (
-            _encoder(family, settings)
+        return (
+            _decoder(family, settings)
+            if "tie_word_embeddings" in _DEFAULTS[family]
+            else (_encoder(family, settings))
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise InputError(f"has a configuration that cannot be ({error})") from None
@@ -421,6 +425,7 @@ def _encoder(family: str, s: Mapping[str, Any]) -> Anatomy:
         pooler=pooler,
         tied=True,
         relative=family == "deberta-v2" and bool(s.get("relative_attention")),
+        positions=_relative(s) if family == "deberta-v2" else 0,
         dropout=float(s.get("hidden_dropout_prob", 0.0)) > 0,
         window=_whole(s, "local_attention") if family == "modernbert" else None,
     )
@@ -487,6 +492,16 @@ def _bert(family: str, s: Mapping[str, Any]) -> Parts:
     return tuple(linears), embeddings, rest, h * h + h if pooled else 0
 
 
+def _relative(s: Mapping[str, Any]) -> int:
+    """How many relative positions DeBERTa has embeddings for."""
+    if not s.get("relative_attention"):
+        return 0
+    buckets, reach = int(s.get("position_buckets", -1)), int(s.get("max_relative_positions", -1))
+    if buckets > 0:
+        return 2 * buckets
+    return 2 * (reach if reach > 0 else _whole(s, "max_position_embeddings"))
+
+
 def _disentangled(s: Mapping[str, Any], h: int) -> tuple[list[Linear], tuple[int, int]]:
     """DeBERTa's own: layers for positions, their embeddings, and other parameters."""
     linears, embeddings, rest = [], 0, 0
@@ -496,10 +511,7 @@ def _disentangled(s: Mapping[str, Any], h: int) -> tuple[list[Linear], tuple[int
         if not s.get("share_att_key"):
             linears += [Linear("pos_key_proj", h, h, True)] if "c2p" in kinds else []
             linears += [Linear("pos_query_proj", h, h, True)] if "p2c" in kinds else []
-        reach = int(s.get("max_relative_positions", -1))
-        reach = _whole(s, "max_position_embeddings") if reach < 1 else reach
-        buckets = int(s.get("position_buckets", -1))
-        embeddings = 2 * (buckets if buckets > 0 else reach) * h
+        embeddings = _relative(s) * h
     if "layer_norm" in str(s.get("norm_rel_ebd", "none")):
         rest += 2 * h
     kernel = int(s.get("conv_kernel_size", 0))
