@@ -173,17 +173,22 @@ class BattleEncoder:
         table = np.array(texts, dtype=np.int64).reshape(-1, 3)
         return BattleTokens(ids, starts, table, np.array(rounds, dtype=np.int64))
 
+    def whole_lengths(self, tokens: BattleTokens) -> Ints:
+        """(N, 2) ids that sequences would have if nothing was cut: of orders AB and BA, or of
+        response A and B."""
+        asked, answers = tokens.lengths[:, 0], tokens.lengths[:, 1:]
+        if self.template.form == "pair":
+            answers = np.repeat(answers.sum(axis=1)[:, None], 2, axis=1)
+        around = self._overhead + self._turn_overhead * np.diff(tokens.rounds)
+        return np.asarray(answers + (asked + around)[:, None])
+
     def assemble(self, tokens: BattleTokens, orders: Sequence[str] = ("AB",)) -> Encoded:
         """The sequences of battles that were read; see `encode`."""
         pair = self.template.form == "pair"
         if not orders or len(set(orders)) < len(orders) or not set(orders) <= set(ORDERS):
             raise ValueError(f"orders are AB, BA or both, and not {tuple(orders)}")
         sides = [ORDERS.index(order) for order in orders] if pair else [0, 1]
-        lengths, rounds = tokens.lengths, np.diff(tokens.rounds)
-        asked, answers = lengths[:, 0], lengths[:, 1:]
-        of_side = np.repeat(answers.sum(axis=1)[:, None], 2, axis=1) if pair else answers
-        whole = asked[:, None] + of_side + (self._overhead + self._turn_overhead * rounds)[:, None]
-        too_long = (whole > self.max_length).tolist()
+        too_long = (self.whole_lengths(tokens) > self.max_length).tolist()
         ids: list[Ids] = []
         cut = np.zeros((len(tokens), len(sides)), dtype=np.int64)
         shared = np.zeros_like(cut)
@@ -256,7 +261,6 @@ def _words(tokenizer: TextTokenizer, template: Template) -> _Words:
 
 def _shared(one: Ids, other: Ids) -> int:
     """How many first ids two sequences have in common, one less than the shorter has at most."""
-    most = min(len(one), len(other)) - 1
-    differ = one[:most] != other[:most]
-    first = int(differ.argmax()) if most > 0 else 0
-    return first if first or (most > 0 and differ[0]) else max(most, 0)
+    most = max(0, min(len(one), len(other)) - 1)
+    differ = np.flatnonzero(one[:most] != other[:most])
+    return int(differ[0]) if len(differ) else most
