@@ -149,7 +149,7 @@ def measure(training: TrainingSet, encoder: BattleEncoder) -> Statistics:
 def _lengths(counts: npt.NDArray[np.int64]) -> Lengths:
     if not len(counts):
         return Lengths(0.0, (0,) * len(PERCENTILES))
-    found = np.percentile(counts, PERCENTILES, method="higher")
+    found = np.percentile(counts, PERCENTILES, method="inverted_cdf")
     return Lengths(round(float(counts.mean()), 1), tuple(found.astype(int).tolist()))
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from judge.judges.prompted_settings import PromptedSettings
 
 _ORDERS = {"ab": ("AB",), "ba": ("BA",), "both": ("AB", "BA")}
-_POLICIES = ("head-tail", "proportional", "recent", "chunks")
+_POLICIES = ("head-tail", "proportional", "recent", "longest-first", "chunks")
 
 
 def _gpus(
