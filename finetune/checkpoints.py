@@ -96,11 +96,10 @@ class Checkpoints:
         self.folder = folder
         if reads:
             return
-        known = _read(folder / RUN) if folder.is_dir() else None
         mine = json.loads(json.dumps(run))
-        if fresh and known is not None:
+        if fresh and (folder / RUN).is_file():
             shutil.rmtree(folder)
-            known = None
+        known = _read(folder / RUN) if folder.is_dir() else None
         if known is not None and known != mine:
             raise InputError(
                 f"holds an unfinished run with {_difference(known, mine)}",

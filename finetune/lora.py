@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -85,7 +87,7 @@ def adapted(model: nn.Module, config: LoraConfig, *, seed: int) -> nn.Module:
         task_type="CAUSAL_LM" if _writes(model) else None,
         **more,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _calm():
         torch.manual_seed(seed)  # of their first weights
         return cast(nn.Module, get_peft_model(cast(Any, model), settings))
 
@@ -110,7 +112,8 @@ def adapted_from(model: nn.Module, folder: Path) -> nn.Module:
             raise InputError("has an adapter that is no LoRA", file=folder)
         settings.modules_to_save, settings.inference_mode = None, False
         settings.task_type = "CAUSAL_LM" if _writes(model) else None
-        made = cast(nn.Module, get_peft_model(cast(Any, model), settings))
+        with _calm():
+            made = cast(nn.Module, get_peft_model(cast(Any, model), settings))
     held = read_tensors(folder / "adapter_model.safetensors")
     from peft import get_peft_model_state_dict
 
@@ -122,6 +125,14 @@ def adapted_from(model: nn.Module, folder: Path) -> nn.Module:
     with explained(folder, "the adapter"):
         set_peft_model_state_dict(cast(Any, made), fitting)
     return made
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Without what peft and transformers have to say to each other of coming versions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _renamed(held: dict[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
