@@ -4,10 +4,10 @@ for. Whoever reads it has nothing else; so what is not known is said to be not k
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from judge.ballots import CRITERIA
 from synth.data import AnnotatedSet
 from synth.exporting.columns import KIND_WORDS, meaning
 from synth.exporting.counts import Tally
+from synth.exporting.figures import Checked
 from synth.exporting.files import Kinds
 from synth.exporting.front_matter import front_matter
 from synth.exporting.labels import TrainingLabels, outcomes
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_ROWS = 40
+_LONG = 500
 _LANGUAGES = 2000
 _LANGUAGE_SHARE = 0.01
 
@@ -53,7 +55,7 @@ class Described:
         counts: rows by configuration and split.
         kinds: columns by configuration.
         tally: what was left out.
-        figures: of `synth check`.
+        checked: what `synth check` says of the set.
     """
 
     data: AnnotatedSet
@@ -62,7 +64,7 @@ class Described:
     counts: Mapping[str, Mapping[str, int]]
     kinds: Mapping[str, Kinds]
     tally: Tally
-    figures: Sequence[tuple[str, str]] = ()
+    checked: Checked
 
 
 def card(
@@ -100,13 +102,13 @@ def annotators(records: pd.DataFrame) -> list[tuple[str, ...]]:
         if name in records.columns
     ]
     read = records[[name for name in CRITERIA if name in records.columns]].notna().any(axis=1)
-    cells = (records[name].astype(object).where(records[name].notna(), "") for name in known)
-    rows = list(zip(*(column.tolist() for column in cells), strict=True))
+    cells = (["" if c is None or c != c else str(c) for c in records[name]] for name in known)
+    rows = list(zip(*cells, strict=True))
     said = Counter(rows)
     readable = Counter(row for row, one in zip(rows, read.tolist(), strict=True) if one)
     found = []
-    for row in sorted(said, key=lambda row: tuple(map(str, row))):
-        named = dict(zip(known, map(str, row), strict=True))
+    for row in sorted(said):
+        named = dict(zip(known, row, strict=True))
         texts = (named.get(name, "") for name in _ASKED)
         found.append((*texts, f"{said[row]:,}", f"{readable[row]:,}"))
     return found
@@ -202,30 +204,26 @@ def _balance(said: Described) -> list[str]:
 
 
 def _checked(said: Described) -> list[str]:
-    if not said.figures:
+    found = said.checked
+    if not found.figures:
         return ["Nothing was checked."]
-    return table(("figure", "value [95 % interval]"), said.figures)
+    when = "before battles were dropped from it" if found.filtered else "as it is here"
+    lines = [f"`arena-judge synth check` on the set {when}:", ""]
+    lines += table(("figure", "value"), found.figures)
+    if found.verdict:
+        lines += ["", escaped(found.verdict)]
+    if found.findings:
+        lines += ["", *(f"- {escaped(finding, _LONG)}" for finding in found.findings[:_MOST_ROWS])]
+    return lines
 
 
 def _left_out(said: Described) -> list[str]:
     lines = [f"- {escaped(entry.words)}" for entry in said.tally.left_out]
-    earlier = said.data.manifest.get("check")
-    if isinstance(earlier, Mapping):
-        lines += [f"- before, {line}" for line in _told(earlier)]
-    return lines or ["Nothing of the annotated set."]
-
-
-def _told(content: Mapping[str, Any], depth: int = 0) -> list[str]:
-    """What a manifest says, on lines of its own, without what has no words."""
-    lines = []
-    for key, value in list(content.items())[:_MOST_ROWS]:
-        name = escaped(str(key).replace("_", " "))
-        if isinstance(value, Mapping) and depth < 2:
-            lines += [f"{name}, {line}" for line in _told(value, depth + 1)]
-        elif isinstance(value, str | int | float):
-            lines.append(f"{name}: {escaped(value)}")
-        elif isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
-            lines.append(f"{name}: {escaped(', '.join(value)) or 'none'}")
+    lines = lines or ["- Nothing of the annotated set."]
+    if said.checked.filtered:
+        dropped = said.checked.dropped
+        lines += ["", "Checking had dropped battles before, a battle for several reasons perhaps:"]
+        lines += ["", *(table(("reason", "battles"), dropped) if dropped else ["- None."])]
     return lines
 
 

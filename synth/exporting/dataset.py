@@ -24,6 +24,7 @@ from judge.labelled import prompt_mark
 from synth.data import AnnotatedSet
 from synth.exporting.card import Described, Licences, card
 from synth.exporting.counts import Tally
+from synth.exporting.figures import Checked
 from synth.exporting.files import Kinds, RowsFile, column_kind
 from synth.exporting.labels import TrainingLabels, outcomes
 from synth.exporting.preference import battle_columns, battle_kinds, labelled_places
@@ -68,7 +69,7 @@ def write_dataset(
     data: AnnotatedSet,
     labels: TrainingLabels,
     folder: Folder,
-    figures: Sequence[tuple[str, str]] = (),
+    checked: Checked,
 ) -> tuple[Tally, dict[str, dict[str, int]]]:
     """Writes the folder, whole or not at all.
 
@@ -77,7 +78,7 @@ def write_dataset(
         data: the set.
         labels: of its battles.
         folder: how.
-        figures: that the card is to show, what each is and what it came to.
+        checked: what the card is to say of the set's worth.
 
     Returns:
         What came of it, and the rows of each split of each configuration.
@@ -93,7 +94,7 @@ def write_dataset(
         ANNOTATIONS: {name: len(places) for name, places in records.items()},
     }
     kinds = {BATTLES: battle_kinds(data, labels), ANNOTATIONS: _record_kinds(data.annotations)}
-    described = Described(data, labels, kept, counts, kinds, tally, figures)
+    described = Described(data, labels, kept, counts, kinds, tally, checked)
     with written_folder(path) as draft:
         for name, places in splits.items():
             columns: Iterator[Columns] = iter(battle_columns(data, labels, places))

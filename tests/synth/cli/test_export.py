@@ -123,7 +123,7 @@ def test_a_folder_for_the_hub(run: Run, data: AnnotatedSet) -> None:
     text = Path("out/README.md").read_text()
     assert "license: cc-by-4.0" in text
     assert "Of arena: arena terms" in text
-    assert "same verdict in both orders" in text
+    assert "the same verdict in both orders" in text
     assert "battles that people have labelled | 30 |" in text
     again = run("synth", "export", "data", "--format", "hf", "-o", "out")
     assert "out: replaced, 60 rows of 60 battles" in again.stderr

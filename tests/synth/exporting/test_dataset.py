@@ -19,7 +19,7 @@ from synth.data import AnnotatedSet
 from synth.exporting import dataset
 from synth.exporting.card import Licences
 from synth.exporting.dataset import Folder, write_dataset
-from synth.exporting.figures import figures
+from synth.exporting.figures import Checked, checked, in_words
 from synth.exporting.labels import training_labels
 
 Make = Callable[..., Any]
@@ -51,8 +51,9 @@ def written(
     """The head of the card, its text and the rows."""
     licences = options.pop("licences", Licences())
     title = options.pop("title", "a set")
+    checked = options.pop("checked", Checked(figures=(("figure", "1"),)))
     _, counts = write_dataset(
-        path, data, training_labels(data), Folder(title, licences, **options), [("figure", "1")]
+        path, data, training_labels(data), Folder(title, licences, **options), checked
     )
     text = (path / "README.md").read_text(encoding="utf-8")
     _, head, body = text.split("---\n", 2)
@@ -168,10 +169,34 @@ def test_a_set_of_votes_alone_has_a_card_too(
 
 
 def test_figures_are_those_of_check(data: AnnotatedSet) -> None:
-    found = dict(figures(data))
-    assert found["same verdict in both orders"].startswith("100.0%")
-    assert found["unreadable or unanswered"] == "0.0%"
-    assert "label and people's choice the same" not in found
+    found = checked(data)
+    assert not found.filtered
+    figures = dict(found.figures)
+    assert figures["the same verdict in both orders"] == "100.0%"
+    assert figures["of these unreadable"] == "0"
+    assert "the label is people's choice" not in figures
+    assert found.verdict
+
+
+def test_a_filtered_set_tells_what_was_found_before(data: AnnotatedSet, tmp_path: Path) -> None:
+    said = {
+        "figures": {"halo": 0.25, "people": {"battles": 30, "kappa": None}, "entropy": "<b>"},
+        "verdict": "Worth training on, with care.",
+        "findings": ["warning: something <script>", 5],
+        "dropped": {"order-flip": 7, "else": 1},
+    }
+    data = AnnotatedSet(data.name, data.battles, data.annotations, {"check": said})
+    found = checked(data)
+    assert found.filtered
+    assert found.figures == (
+        ("ballots whose five votes are all the same", "25.0%"),
+        ("battles that people have labelled", "30"),
+    )
+    _, body, _ = written(data, tmp_path / "out", checked=found)
+    assert "| the other response wins when they change places | 7 |" in body
+    assert "Worth training on, with care." in body
+    assert "<script>" not in body.replace("\\<script", "")
+    assert in_words({"figures": [], "dropped": None}, filtered=True).figures == ()
 
 
 def test_the_hub_library_loads_it(data: AnnotatedSet, tmp_path: Path) -> None:
