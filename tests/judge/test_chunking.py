@@ -377,6 +377,13 @@ def test_a_policy_that_is_not_there() -> None:
         load_policy("zzz")
 
 
+def test_every_policy_can_be_asked_for() -> None:
+    from judge.cli.score import score
+
+    [option] = [option for option in score.params if option.name == "fit_context"]
+    assert set(option.to_info_dict()["type"]["choices"]) == set(POLICIES)
+
+
 def test_a_battle_of_ragged_turns_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="as many turns"):
         fit_context(BattleText(("q",), ("a", "b"), ("c",)), 100)
