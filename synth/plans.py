@@ -31,6 +31,15 @@ FILE, BATTLES, DROPPED = "plan.yaml", "battles.parquet", "dropped.csv"
 FORMAT = 1
 WRITE = "write"
 
+_MEND = "make the plan again"
+# What plan.yaml says of who is to do what, and how.
+_LISTS = ("annotators", "writers", "base_urls", "orders")
+_KINDS = {
+    **dict.fromkeys(_LISTS, (str, "no list of texts")),
+    **dict.fromkeys(("prompt", "prices"), (str, "no text")),
+    "samples": (int, "no number"),
+}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -77,12 +86,47 @@ def read_plan(name: str | Path) -> Plan:
         Path(name), FILE, FORMAT, "plan", "make one with arena-judge synth plan"
     )
     plan = Plan(Path(name), settings)
+    _check_settings(plan)
+    if not plan.battles.is_file():
+        raise InputError(f"has no {BATTLES}", file=name, mend=_MEND)
+    _check_battles(plan)
+    return plan
+
+
+def _check_settings(plan: Plan) -> None:
+    """Plans are edited by hand: what a run goes by has to be of its kind."""
+    settings = plan.settings
     size = settings.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise InputError("has no size", file=plan.folder / FILE, mend="make the plan again")
-    if not plan.battles.is_file():
-        raise InputError(f"has no {BATTLES}", file=name, mend="make the plan again")
-    return plan
+        raise InputError("has no size", file=plan.folder / FILE, mend=_MEND)
+    for name, (kind, what) in _KINDS.items():
+        value = settings.get(name)
+        listed = value if isinstance(value, list) else [value]
+        fits = all(isinstance(one, kind) and not isinstance(one, bool) for one in listed)
+        if value is not None and not (fits and isinstance(value, list) == (name in _LISTS)):
+            what = f"says of {name} what is {what}"
+            raise InputError(what, file=plan.folder / FILE, mend="correct it, or make it again")
+
+
+def _check_battles(plan: Plan) -> None:
+    """Before anything is paid for: a set of battles that were edited could not be read again."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(plan.battles) as file:
+            known = "id" in file.schema_arrow.names
+            ids = file.read(columns=["id"])["id"].to_pylist() if known else []
+            rows = file.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        why = " ".join(str(error).split())
+        raise InputError(f"cannot be read ({why})", file=plan.battles, mend=_MEND) from None
+    if rows != plan.size:
+        what = f"has {rows:,} battles, and {FILE} says {plan.size:,}"
+        raise InputError(what, file=plan.battles, mend=_MEND)
+    if len(set(ids)) < rows or None in ids:
+        what = "has battles without an id, or two with the same"
+        raise InputError(what, file=plan.battles, mend=_MEND)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def lines(drawn: Drawn, outcome: Outcome) -> list[str]:
         found.append(f"{count(dropped, 'battle')} left out: {why}{where}")
     size, wanted = len(drawn.places), drawn.rule.size
     if size < wanted:
-        found.append(f"{count(wanted, 'battle')} asked for; all {size:,} that there are are taken")
+        found.append(f"{count(wanted, 'battle')} asked for, and there are no more than {size:,}")
     short = _too_few_close(drawn)
     if short:
         found.append(short)

@@ -117,7 +117,7 @@ def test_a_dry_run_writes_nothing(run: Run) -> None:
 
 def test_fewer_than_asked_for_is_said(run: Run) -> None:
     result = run("battles.csv")
-    assert "20,000 battles asked for; all 60 that there are are taken" in result.stderr
+    assert "20,000 battles asked for, and there are no more than 60" in result.stderr
     assert read_plan("plan").size == 60
 
 
