@@ -216,7 +216,7 @@ def write(
     with written_folder(made.folder) as folder:
         settings = save_network(start.network, start.tokenizer, folder)
         settings = {"kind": settings.pop("kind"), **_named(config), **settings}
-        settings |= recipe(config, battles, made)
+        settings |= provenance(config, made, len(battles.train))
         text = yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True, width=100)
         (folder / RECIPE).write_text(text, encoding="utf-8")
         (folder / configs.FILE).write_text(configs.to_yaml(config), encoding="utf-8")
@@ -230,7 +230,7 @@ def _named(config: Config) -> dict[str, str]:
     return {} if config.run.name is None else {"name": config.run.name}
 
 
-def recipe(config: Config, battles: Battles, made: Made) -> dict[str, Any]:
+def provenance(config: Config, made: Made, learned_from: int) -> dict[str, Any]:
     """What judge.yaml says of how a judge was made and how good it is."""
     from importlib.metadata import version
 
@@ -255,7 +255,7 @@ def recipe(config: Config, battles: Battles, made: Made) -> dict[str, Any]:
     by["versions"] = {**_mapping(by["versions"]), **versions}
     return {
         "measured": {one.name: one.settings() for one in made.scores},
-        "trained_on": len(battles.train),
+        "trained_on": learned_from,
         "made_from": made_from([file for file in files if file.is_file()]),
         "made_by": by,
     }

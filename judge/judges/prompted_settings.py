@@ -137,6 +137,9 @@ def as_kept(settings: PromptedSettings, kept: object, file: Path) -> PromptedSet
     prompt = values.get("prompt")
     if isinstance(prompt, str) and Path(prompt).suffix in (".yaml", ".yml"):
         values["prompt"] = str(file.parent / prompt)
+    adapter = values.get("adapter")
+    if isinstance(adapter, str) and (file.parent / adapter).is_dir():
+        values["adapter"] = str(file.parent / adapter)
     for name, value in values.items():
         if not isinstance(value, _TYPES[name]) or isinstance(value, bool) != (name == "logprobs"):
             raise InputError(f"asking has a {name} that cannot be", file=file)
@@ -336,6 +339,10 @@ class PromptedRecipe:
             mend = "write judge: endpoint:MODEL or judge: vllm:FOLDER"
             raise InputError("names no judge that asks a model", file=recipe.file, mend=mend)
         asking = as_kept(recipe.asking, recipe.settings.get("asking"), recipe.file)
+        kind, _, model = spec.partition(":")
+        beside = recipe.folder / model
+        if spec.startswith(VLLM) and model.strip() and beside.is_dir():
+            spec = f"{kind}:{beside}"  # a fine-tuned model lies in its judge's folder
         judge = make_prompted(spec, asking)
         judge.name = recipe.name(judge.name)
         return judge
