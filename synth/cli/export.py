@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from judge.cli import options, outputs
-from judge.cli.console import count, fit, say
+from judge.cli.console import Progress, count, fit, say
 
 if TYPE_CHECKING:
     from judge.aggregation import Aggregator
@@ -194,8 +194,11 @@ def _votes(
     from synth.exporting.students import student_prompt
 
     prompt, note = student_prompt(data, given["prompt"])
-    chats = Chats(prompt, given["target"], _ORDERS[given["order"]])
-    return write_chats(target, data, chats, aggregator), _notes(prompt.name, note)
+    with Progress("battles", len(data.battles)) as progress:
+        orders = _ORDERS[given["order"]]
+        chats = Chats(prompt, given["target"], orders, progress.advance)
+        tally = write_chats(target, data, chats, aggregator)
+    return tally, _notes(prompt.name, note)
 
 
 def _pairs(
@@ -213,8 +216,11 @@ def _pairs(
         )
     labels = _labels(data, aggregator, given | {"labels": given["labels"] or "human"})
     orders = _ORDERS[given["order"]]
-    pairs = Pairs(prompt, labels, given["margin"], given["rejected"], orders)
-    return write_pairs(target, data, pairs, aggregator), _notes(prompt.name, note)
+    with Progress("battles", len(data.battles)) as progress:
+        advance = progress.advance
+        pairs = Pairs(prompt, labels, given["margin"], given["rejected"], orders, advance)
+        tally = write_pairs(target, data, pairs, aggregator)
+    return tally, _notes(prompt.name, note)
 
 
 def _folder(

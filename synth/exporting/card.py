@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +15,11 @@ from judge.ballots import CRITERIA
 from synth.data import AnnotatedSet
 from synth.exporting.columns import KIND_WORDS, meaning
 from synth.exporting.counts import Tally
+from synth.exporting.drawn import drawn
 from synth.exporting.figures import Checked
 from synth.exporting.files import Kinds
 from synth.exporting.front_matter import front_matter
-from synth.exporting.labels import TrainingLabels, outcomes
+from synth.exporting.labels import ANNOTATORS, HUMAN, MIXED, TrainingLabels, outcomes
 from synth.exporting.markdown import escaped, plain, table
 
 if TYPE_CHECKING:
@@ -120,17 +120,29 @@ _ASKED = ("judge", "model", "prompt", "prompt_version", "prompt_digest", "parame
 def _what(said: Described) -> list[str]:
     battles, records = (sum(said.counts[name].values()) for name in said.counts)
     models = sorted({row[1] or row[0] for row in annotators(said.data.annotations)})
-    people = int((~np.isnan(said.labels.human[said.kept, 0])).sum())
+    by = ", ".join(map(escaped, models[:8])) + (" and others" if len(models) > 8 else "")
     lines = [
-        f"{battles:,} battles: a prompt, two responses to it, and how likely people are to prefer "
-        "either, as three probabilities. The labels are not people's: large models gave them, "
-        f"and every word of theirs is in here, {records:,} records by "
-        f"{', '.join(map(escaped, models[:8])) or 'nobody'}"
-        f"{' and others' if len(models) > 8 else ''}.",
+        f"{battles:,} {'battle' if battles == 1 else 'battles'}, each a prompt, two responses to "
+        "it, and how likely people are to prefer either or neither, as three probabilities. "
+        f"{_word(said)} Everything that models said of them is in here: {records:,} records by "
+        f"{by or 'nobody'}."
     ]
+    people = int((~np.isnan(said.labels.human[said.kept, 0])).sum())
     if people:
         lines += ["", f"People have voted on {people:,} of the battles; see `human_a` and on."]
     return lines
+
+
+def _word(said: Described) -> str:
+    """Whose the probabilities are, in a sentence."""
+    origins = {said.labels.origin[place] for place in said.kept.tolist()}
+    if origins == {ANNOTATORS}:
+        return "The probabilities are those of models, and not of people."
+    if origins == {HUMAN}:
+        return "The probabilities are shares of the people who were asked."
+    if MIXED in origins:
+        return "Where people were asked, the probabilities are between theirs and those of models."
+    return "The probabilities are those of people where they were asked, else of models."
 
 
 def _files(said: Described) -> list[str]:
@@ -161,27 +173,12 @@ def _annotators(records: pd.DataFrame) -> list[str]:
 
 
 def _drawn(said: Described) -> list[str]:
-    battles = said.data.battles.iloc[said.kept]
-    lines: list[str] = []
-    plan = said.data.manifest.get("plan")
-    if isinstance(plan, Mapping) and "seed" in plan:
-        lines += [f"Drawn by `arena-judge synth plan` with seed {escaped(plan['seed'])}.", ""]
-    for column, what in (("source", "drawn from"), ("stratum", "drawn as")):
-        if column not in battles.columns:
-            continue
-        # A file's folder is nobody's business.
-        counts = Counter(PurePath(str(cell)).name for cell in battles[column].dropna())
-        if column == "stratum":
-            counts = Counter(str(cell) for cell in battles[column].dropna())
-        rows = [(name, f"{number:,}") for name, number in counts.most_common(_MOST_ROWS)]
-        lines += [*table((what, "battles"), rows), ""]
-        if len(counts) > _MOST_ROWS:
-            lines += [f"and {len(counts) - _MOST_ROWS:,} more.", ""]
-    if not lines:
-        lines = ["How the battles were drawn is not known.", ""]
     codes = _languages(said)
-    lines.append(f"Languages: {escaped(', '.join(codes)) if codes else 'not known'}.")
-    return lines
+    return [
+        *drawn(said.data.battles.iloc[said.kept], said.data.manifest.get("plan")),
+        "",
+        f"Languages: {escaped(', '.join(codes)) if codes else 'not known'}.",
+    ]
 
 
 def _balance(said: Described) -> list[str]:

@@ -10,7 +10,7 @@ reply.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,11 +42,13 @@ class Chats:
         prompt: the student's.
         target: one of `TARGETS`.
         orders: in which battles are shown.
+        tick: is told how many battles are done.
     """
 
     prompt: Prompt
     target: str = CONSENSUS
     orders: tuple[str, ...] = ORDERS
+    tick: Callable[[int], None] | None = None
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -78,11 +80,11 @@ def chat_rows(
     """The rows of the file."""
     records = Records(data)
     if chats.target == REPLY:
-        for asked in battles_asked(data, chats.prompt):
+        for asked in battles_asked(data, chats.prompt, chats.tick):
             yield from _replies(asked, records.of(asked.place), chats)
         return
     said = consensus(data, aggregator)
-    for asked in battles_asked(data, chats.prompt):
+    for asked in battles_asked(data, chats.prompt, chats.tick):
         target: Votes = tuple(said[asked.place].tolist())
         yield from _agreed(asked, target, records.of(asked.place), chats)
 

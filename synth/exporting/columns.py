@@ -28,10 +28,11 @@ _BATTLES: Mapping[str, str] = {
     "human_tie": "the same of a tie",
     "model_a": "the model that wrote the first response",
     "model_b": "the model that wrote the second response",
-    "reference": "a right answer",
+    "reference": "a reference answer",
     "source": "the file that the battle was drawn from",
     "source_id": "its name there",
     "stratum": "what it was drawn as",
+    "write": "which responses could not be written",
     "closeness": "how unsure a judge was of it beforehand, 0 to 1",
 }
 _RECORDS: Mapping[str, str] = {

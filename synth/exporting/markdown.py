@@ -9,7 +9,7 @@ from collections.abc import Sequence
 _LONGEST = 200
 # What begins or ends something within a line of Markdown, in the extensions of GitHub and Hugging
 # Face, or in the HTML that they let through. An underline within a word does neither.
-_ACTIVE = re.compile(r"([\\`*\[\]<>#|~$&:@]|(?<![^\W_])_|_(?![^\W_]))")
+_ACTIVE = re.compile(r"([\\`*\[\]<>#|~$&@]|:(?=\S)|(?<![^\W_])_|_(?![^\W_]))")
 _WEB = re.compile(r"\bwww\.", re.IGNORECASE)
 
 

@@ -10,7 +10,7 @@ The rows have the form that TRL calls a conversational preference with an explic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class Pairs:
         margin: by how much the likeliest outcome must lead the next.
         rejected: one of `REJECTED`.
         orders: in which battles are shown.
+        tick: is told how many battles are done.
     """
 
     prompt: Prompt
@@ -56,6 +57,7 @@ class Pairs:
     margin: float = MARGIN
     rejected: str = REPLIES
     orders: tuple[str, ...] = ORDERS
+    tick: Callable[[int], None] | None = None
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -97,7 +99,7 @@ def pair_rows(
     agreed = consensus(data, aggregator)
     right = outcomes(pairs.labels.proba)
     lead = margins(pairs.labels.proba)
-    for asked in battles_asked(data, pairs.prompt):
+    for asked in battles_asked(data, pairs.prompt, pairs.tick):
         place = asked.place
         why = None
         if right[place] < 0:
@@ -110,8 +112,9 @@ def pair_rows(
             pairs.tally.leave("battle", why, asked.id)
             continue
         target: Votes = tuple(agreed[place].tolist())
+        every = records.of(place)
         for order in pairs.orders:
-            said = _judgments(records.of(place), pairs.prompt, order)
+            said = _judgments(every, pairs.prompt, order)
             yield from _pair(asked, order, said, int(right[place]), target, pairs)
 
 

@@ -69,7 +69,8 @@ class Records:
         self._judges = table["judge"].astype(str).to_numpy(dtype=object)
         self._orders = table["order"].fillna("").astype(str).to_numpy(dtype=object)
         self._samples = table["sample"].to_numpy(dtype=np.int64)
-        self._texts = {name: table[name] for name in _TEXTS if name in table.columns}
+        there = [name for name in _TEXTS if name in table.columns]
+        self._texts = {name: table[name].to_numpy(dtype=object) for name in there}
         judge = np.unique(self._judges.astype(str), return_inverse=True)[1]
         rows = np.flatnonzero((self._votes >= 0).any(axis=1) & ~_parted(table) & (battle >= 0))
         keys = (rows, judge[rows], self._samples[rows], battle[rows])
@@ -82,7 +83,7 @@ class Records:
         return [self._record(row) for row in rows.tolist()]
 
     def _record(self, row: int) -> Record:
-        texts = {name: cells.iat[row] for name, cells in self._texts.items()}
+        texts = {name: cells[row] for name, cells in self._texts.items()}
         return Record(
             self._judges[row],
             self._orders[row],

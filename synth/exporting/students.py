@@ -7,7 +7,7 @@ student learns to answer is what it will be asked.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from judge.encoding import BattleText
@@ -108,14 +108,18 @@ def annotators_prompt(data: AnnotatedSet) -> tuple[str, str] | None:
     return max(counts, key=lambda pair: (counts[pair], pair)) if counts else None
 
 
-def battles_asked(data: AnnotatedSet, prompt: Prompt) -> Iterator[Asked]:
-    """The battles of a set, in their order."""
+def battles_asked(
+    data: AnnotatedSet, prompt: Prompt, tick: Callable[[int], None] | None = None
+) -> Iterator[Asked]:
+    """The battles of a set, in their order; `tick` is told when one is done with."""
     table = data.battles
     cells = table[REFERENCE].tolist() if REFERENCE in table.columns else [None] * len(table)
     columns = (table[name].tolist() for name in ("id", *TEXTS))
     for place, (name, *turns, cell) in enumerate(zip(*columns, cells, strict=True)):
         reference = reference_turns(cell) if prompt.reference else None
         yield Asked(name, place, BattleText(*turns), reference)
+        if tick is not None:
+            tick(1)
 
 
 def reference_turns(cell: object) -> Reference:

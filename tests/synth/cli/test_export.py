@@ -125,10 +125,21 @@ def test_a_folder_for_the_hub(run: Run, data: AnnotatedSet) -> None:
     assert "Of arena: arena terms" in text
     assert "the same verdict in both orders" in text
     assert "battles that people have labelled | 30 |" in text
-    again = run("synth", "export", "data", "--format", "hf", "-o", "out")
+    assert "The probabilities are those of models, and not of people." in text
+    again = run("synth", "export", "data", "--format", "hf", "-o", "out", "--labels", "human")
+    assert "those of people where they were asked, else" in Path("out/README.md").read_text()
     assert "out: replaced, 60 rows of 60 battles" in again.stderr
     assert "licence is unknown" in again.stderr
     assert not list(Path("out/battles").glob("test-*"))
+
+
+def test_a_set_that_check_filtered_says_what_was_found(run: Run, data: AnnotatedSet) -> None:
+    run("synth", "check", "data", "--filter", "kept")
+    run("synth", "export", "kept", "--format", "hf", "-o", "out")
+    text = Path("out/README.md").read_text()
+    assert "on the set before battles were dropped from it" in text
+    assert "| the other response wins when they change places |" in text
+    assert len(read_battles("out/battles/train-00000-of-00001.parquet")) < 60
 
 
 def test_votes_from_elsewhere_are_exported_with_their_battles(run: Run, data: AnnotatedSet) -> None:

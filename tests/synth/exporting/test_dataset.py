@@ -42,7 +42,17 @@ def data(said: Make, make_set: Make, battles_called: Make) -> AnnotatedSet:
         for n, one in enumerate(ids)
         for order in ("AB", "BA")
     ]
-    return make_set(records, battles, {"plan": {"seed": 7, "size": 60}, "battles": 60})
+    plan = {
+        "seed": 7,
+        "from": [{"name": "arena.csv", "battles": 5000}],
+        "held_out": [{"name": "dev.csv", "battles": 972}],
+        "strata": {
+            "by": ["code", "length"],
+            "counts": [{"stratum": "code | long", "available": 9}],
+        },
+        "writers": [HOSTILE],
+    }
+    return make_set(records, battles, {"plan": plan, "battles": 60})
 
 
 def written(
@@ -82,7 +92,10 @@ def test_the_folder_is_what_the_hub_reads(data: AnnotatedSet, tmp_path: Path) ->
     assert head["language"] == ["en"]
     assert head["size_categories"] == ["n<1K"]
     assert "not stated: unknown" in body
-    assert "seed 7" in body
+    assert "with seed 7, by code, length." in body
+    assert "clear of dev.csv (972 battles)" in body
+    assert "| arena.csv | 40 | 5,000 |" in body
+    assert "| code \\| long | 30 | 9 |" in body
 
 
 def test_prompts_are_on_one_side_with_their_records(data: AnnotatedSet, tmp_path: Path) -> None:
@@ -154,6 +167,15 @@ def test_battles_without_a_label_are_left_out_with_their_records(
     assert "- 1 battle that nobody could judge" in body
     said = yaml.safe_load((tmp_path / "out" / "export.yaml").read_text())
     assert said["left_out"][0]["such_as"] == ["b0"]
+
+
+@pytest.mark.parametrize(
+    "plan", [None, 5, {"seed": 1, "from": 3, "strata": [], "writers": "x", "held_out": [{}]}]
+)
+def test_a_manifest_by_hand_breaks_nothing(data: AnnotatedSet, tmp_path: Path, plan: Any) -> None:
+    odd = AnnotatedSet(data.name, data.battles, data.annotations, {"plan": plan})
+    _, body, _ = written(odd, tmp_path / "out")
+    assert "| arena.csv | 40 | - |" in body
 
 
 def test_a_set_of_votes_alone_has_a_card_too(
