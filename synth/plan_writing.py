@@ -24,8 +24,8 @@ from synth.planning import Drawn
 from synth.plans import DROPPED, Plan, read_plan, written_plan
 from synth.spool import Spool
 from synth.strata import limits
-from synth.surveying import RENAMED, Survey
-from synth.tables import NUMBERS, WHOLE
+from synth.surveying import Survey
+from synth.tables import NUMBERS, WHOLE, renamed
 
 Ints = npt.NDArray[np.int64]
 
@@ -130,10 +130,7 @@ def plan_columns(columns: Sequence[str]) -> dict[str, str]:
     names |= {name: name for name in others}
     for name in columns:
         if name in _TAKEN:
-            called = RENAMED + name
-            while called in names.values():
-                called = RENAMED + called
-            names[name] = called
+            names[name] = renamed(name, names.values())
     return names
 
 

@@ -19,6 +19,7 @@ from judge.comparing.marks import Marks, battle_marks, joined
 from judge.metrics import entropy_rows
 from judge.parallel import ordered_map
 from synth.origins import Origin
+from synth.tables import RENAMED
 
 if TYPE_CHECKING:
     from judge.judges.base import Judge
@@ -30,9 +31,6 @@ Ints = npt.NDArray[np.int64]
 LENGTH, TURNS, CLOSENESS, SOURCE = "length", "turns", "closeness", "source"
 KNOWN = (CATEGORY, LENGTH, TURNS, LANGUAGE, CLOSENESS)
 """What battles can be drawn by, whatever their files have."""
-
-RENAMED = "file_"
-"""What stands before a file's column that is called as one of a plan's own."""
 
 _SIDES = ("response_a", "response_b")
 # What a judge says may differ in its last bits from batch to batch, and a plan must not.

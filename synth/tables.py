@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from judge.ballots import CRITERIA, VOTES
+from judge.errors import InputError
 from judge.files.atomic import explained
 
 if TYPE_CHECKING:
@@ -26,6 +27,16 @@ WHOLE = {
     *("sample", "part", "cut", "attempts", "turn", "shared"),
     *("prompt_tokens", "cached_tokens", "completion_tokens"),
 }
+RENAMED = "file_"
+"""What stands before a file's column that is called as one of ours."""
+
+
+def renamed(name: str, taken: Collection[str]) -> str:
+    """What a file's column is called whose name is one of ours: `file_time`."""
+    called = RENAMED + name
+    while called in taken:
+        called = RENAMED + called
+    return called
 
 
 class TableWriter:
@@ -65,7 +76,6 @@ class TableWriter:
             with explained(self._path):
                 self._writer.close()
 
-
     def _type(self, name: str) -> pa.DataType:
         import pyarrow as pa
 
@@ -92,7 +102,11 @@ def _column(table: pd.DataFrame, name: str, kind: pa.DataType) -> pa.Array:
 
     cells = table[name]
     if pa.types.is_floating(kind) or pa.types.is_integer(kind):
-        return pa.array(cells.to_numpy(), type=kind)
+        try:
+            return pa.array(cells.to_numpy(), type=kind)
+        except pa.ArrowException:
+            mend = "rename the column"
+            raise InputError("holds what is no number", column=name, mend=mend) from None
     if pa.types.is_list(kind):
         return pa.array([_turns(cell) for cell in cells.tolist()], type=kind)
     return pa.array([_text(cell) for cell in cells.tolist()], type=kind)

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from judge.errors import InputError
 from synth.checking.drops import counts
 from synth.checking.findings import Verdict
 from synth.data import AnnotatedSet
-from synth.tables import NUMBERS, WHOLE
+from synth.tables import NUMBERS, WHOLE, renamed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,9 +43,8 @@ def kept_set(
     annotations = annotations[annotations["id"].isin(battles["id"])].reset_index(drop=True)
     earlier = {"before": data.manifest["check"]} if "check" in data.manifest else {}
     manifest = {**data.manifest, "check": {**made, **summary(check, said), **earlier}}
-    return AnnotatedSet(
-        data.name, _typed(battles, data.name), _typed(annotations, data.name), manifest
-    )
+    annotations = _typed(annotations, data.name)
+    return AnnotatedSet(data.name, _typed(_renamed(battles)), annotations, manifest)
 
 
 def summary(check: Check, said: Verdict) -> dict[str, Any]:
@@ -122,24 +122,43 @@ def _rounded(value: float) -> float | None:
     return round(float(value), 4) if math.isfinite(value) else None
 
 
-def _typed(table: pd.DataFrame, name: str) -> pd.DataFrame:
+def _renamed(battles: pd.DataFrame) -> pd.DataFrame:
+    """Battles from elsewhere may have a `time` of their own; it is called as in a plan."""
+    others = [
+        name for name in (*NUMBERS, *WHOLE) if name in battles and _wrong(battles, name).any()
+    ]
+    return battles.rename(columns={name: renamed(name, battles.columns) for name in others})
+
+
+def _wrong(table: pd.DataFrame, column: str) -> npt.NDArray[np.bool_]:
+    """Which cells hold something else than a number of the kind that a set's files have there."""
+    cells = table[column]
+    found = _numbers(cells)
+    wrong = np.isnan(found) & ~(cells.isna() | (cells.astype(object) == "")).to_numpy(dtype=bool)
+    return wrong | (found % 1 != 0) & ~np.isnan(found) if column in WHOLE else wrong
+
+
+def _numbers(cells: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    import pandas as pd
+
+    return pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _typed(table: pd.DataFrame, name: str = "") -> pd.DataFrame:
     """The same with numbers in the columns that a set's files have as numbers: a CSV has texts."""
     import pandas as pd
 
     columns = {}
     for column in table.columns.intersection([*NUMBERS, *WHOLE]):
-        cells = table[column]
-        found = pd.to_numeric(cells, errors="coerce").astype(np.float64)
-        empty = cells.isna() | (cells.astype(object) == "")
-        wrong = found.isna() & ~empty
-        if column in WHOLE:
-            wrong |= (found % 1 != 0) & ~empty
+        wrong = _wrong(table, column)
         if wrong.any():
-            what = f"holds {str(cells[wrong].iloc[0])[:40]!r}, which is no number of that kind"
+            cell = str(table[column][wrong].iloc[0])[:40]
+            what = f"holds {cell!r}, which is no number of that kind"
             raise InputError(what, file=name, column=column, mend="rename the column")
+        found = _numbers(table[column])
         if column in WHOLE:
             whole = [None if cell != cell else int(cell) for cell in found.tolist()]
             columns[column] = pd.Series(whole, index=table.index, dtype=object)
         else:
-            columns[column] = found
+            columns[column] = pd.Series(found, index=table.index)
     return table.assign(**columns)

@@ -167,8 +167,9 @@ def check(
     asked = Options(source, counting, labels, rules, rounds, seed)
     found = check_set(annotated, held_out_battles(held_out), asked)
     said = verdict(found)
-    _write(places, annotated, found, said, inputs)
+    # First, for it says why it is that nothing may be left to write.
     click.echo(to_json(found, said) if as_json else "\n".join(lines(found, said)))
+    _write(places, annotated, found, said, inputs)
 
 
 @dataclass(frozen=True)

@@ -300,12 +300,12 @@ def test_outputs_never_take_the_place_of_what_is_read(run: Run, data: AnnotatedS
 
 
 def test_nothing_left_is_no_set(run: Run, data: AnnotatedSet) -> None:
-    shares = [name for name in data.annotations if re.search(r"_(A|B|AB|NA)$", str(name))]
+    shares = [str(name) for name in data.annotations if re.search(r"_(A|B|AB|NA)$", str(name))]
     data.annotations[shares] = np.nan
     write_annotated(Path("data"), data)
-    _fails(
-        run("synth", "check", "data", "--filter", "kept", "-o", "d.csv"), "every battle would be"
-    )
+    result = run("synth", "check", "data", "--filter", "kept", "-o", "d.csv")
+    _fails(result, "every battle would be")
+    assert "60 of 60 battles go." in result.stdout
     assert not Path("kept").exists()
     assert not Path("d.csv").exists()
     result = run("synth", "check", "data")
@@ -325,13 +325,29 @@ def test_faults_of_the_input_are_one_line(run: Run, data: AnnotatedSet) -> None:
     _fails(run("synth", "check", "data", "--drop", "whim"), "whim")
 
 
-def test_a_column_of_another_kind_is_an_error_before_anything_is_written(
+def test_a_column_that_is_called_as_one_of_ours_is_kept_under_another_name(
     run: Run, data: AnnotatedSet
 ) -> None:
-    _files(data.battles.assign(weight="heavy"), data.annotations)
+    own = {"weight": "heavy", "file_weight": "old", "turn": "left", "cost": "1.5"}
+    _files(data.battles.assign(**own), data.annotations)
     said = ("--battles", "battles.csv", "--filter", "kept")
-    _fails(run("synth", "check", "ballots.parquet", *said), "column weight", "heavy")
+    result = run("synth", "check", "ballots.parquet", *said)
+    assert result.exit_code == 0, result.stderr
+    kept = read_annotated("kept").battles
+    assert set(kept["file_file_weight"]) == {"heavy"}
+    assert set(kept["file_weight"]) == {"old"}
+    assert set(kept["file_turn"]) == {"left"}
+    assert set(kept["cost"].astype(float)) == {1.5}
+
+
+def test_annotations_of_another_kind_are_an_error_before_anything_is_written(
+    run: Run, data: AnnotatedSet
+) -> None:
+    _files(data.battles, data.annotations.assign(seconds="many"))
+    said = ("--battles", "battles.csv", "--filter", "kept", "-o", "d.csv")
+    _fails(run("synth", "check", "ballots.parquet", *said), "column seconds", "many")
     assert not Path("kept").exists()
+    assert not Path("d.csv").exists()
 
 
 def test_a_kept_set_stays_when_another_cannot_be_written(
