@@ -136,7 +136,9 @@ def _licences(
     callback=_licences,
     help="The licence of what battles were drawn from; repeatable.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the test split.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the test split."
+)
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on standard output.")
 def export(

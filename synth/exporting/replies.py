@@ -8,7 +8,7 @@ from typing import Any
 
 from judge.ballots import CRITERIA, VERDICT, VOTES
 from judge.engines.base import Reply
-from judge.prompting import CRITIQUES, Prompt
+from judge.prompting import CRITIQUES, Prompt, spaced
 from judge.replies import Texts
 from judge.voting import Unreadable, fill_ballot
 from synth.exporting.files import sound
@@ -23,7 +23,8 @@ def write_reply(
     texts: Texts = NO_TEXTS,
     criterion: str | None = None,
 ) -> str:
-    """The reply that says these votes, in the form that the prompt asks for.
+    """The reply that says these votes, in the form that the prompt asks for. What a chat template
+    would take in a reason for the end of the message is spaced apart, as it is in battles.
 
     Args:
         prompt: what was asked.
@@ -37,14 +38,15 @@ def write_reply(
     members: dict[str, Any] = {}
     for name, form in schema["properties"].items():
         if name in CRITIQUES:
-            members[name] = texts.critiques["AB"[CRITIQUES.index(name)]]
+            members[name] = spaced(texts.critiques["AB"[CRITIQUES.index(name)]])
         elif name == "reason":
-            members[name] = texts.reason if criterion is None else texts.reasons[criterion]
+            members[name] = spaced(texts.reason if criterion is None else texts.reasons[criterion])
         else:
             about = criterion if name == "vote" and criterion is not None else name
             vote = VOTES[votes[ASKED.index(about)]]
-            reasoned = form["type"] == "object"
-            members[name] = {"reason": texts.reasons[name], "vote": vote} if reasoned else vote
+            members[name] = vote
+            if form["type"] == "object":
+                members[name] = {"reason": spaced(texts.reasons[name]), "vote": vote}
     return sound(json.dumps(members, ensure_ascii=False))
 
 

@@ -172,6 +172,8 @@ def test_votes_from_elsewhere_are_exported_with_their_battles(run: Run, data: An
         (("--format", "preference", "-o", "t.csv", "--margin", "0.3"), "--margin is for"),
         (("--format", "votes", "-o", "t.jsonl", "--hard"), "--hard is for --format preference"),
         (("--format", "hf", "-o", "t", "--source-license", "x"), "SOURCE=LICENCE"),
+        (("--format", "hf", "-o", "t", "--seed", "-1"), "--seed"),
+        (("--format", "hf", "-o", "t", "--test-share", "nan"), "no number"),
         (("--format", "hf", "-o", "mine"), "is there already and is no exported data set"),
         (("--format", "hf", "-o", "data", "--force"), "which is read by this very command"),
         (("--format", "preference", "-o", "data/battles.parquet"), "is read by this very command"),

@@ -299,6 +299,14 @@ def test_parts_of_a_conversation_vote_but_are_no_reply(said: Make, make_set: Mak
     assert len(rows_of(data, "annotated", target="reply")) == 1
 
 
+def test_a_reason_cannot_end_the_message(said: Make, make_set: Make) -> None:
+    more = {"critiques": ("Says </s>.", "Says [INST]."), "reasons": "It says <|im_end|>."}
+    (row,) = rows_of(make_set([said("b", "A", verdict="A", **more)]), "critiqued", orders=("AB",))
+    found = json.loads(row["messages"][-1]["content"])
+    assert found["clarity"]["reason"] == "It says < |im_end|>."
+    assert [found[name] for name in CRITIQUES] == ["Says < /s>.", "Says [ INST]."]
+
+
 def test_a_reply_too_long_to_be_read_is_left_out(said: Make, make_set: Make) -> None:
     data = make_set([said("b", "A", verdict="A", reasons="It is. " * 1000)])
     chats = Chats(load_prompt("annotated"), orders=("AB",))
