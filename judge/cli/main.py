@@ -30,6 +30,7 @@ COMMANDS = {
     "import": ("judge.cli.import_judgments:import_judgments", "Read other tools' judgments."),
     "export": ("judge.cli.export:export", "Convert ballots; write out a ledger."),
     "serve": ("judge.cli.serve:serve", "Judge battles over HTTP."),
+    "doctor": ("judge.cli.doctor:doctor", "Say what fine-tuning a model takes, and if it fits."),
     "view": ("judge.cli.view:view", "Browse battles in a web browser, and label them."),
     "synth": ("synth.cli.group:synth", "Make data to train judges on: plan, run, check, export."),
     "finetune": ("finetune.cli.group:finetune", "Train a judge of your own on battles."),

@@ -1,1 +1,1 @@
-"""What a classifier takes before it is loaded: parameters, memory and time, from its description."""
+"""What a classifier takes before it is loaded: parameters, memory and time."""

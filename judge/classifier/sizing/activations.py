@@ -1,8 +1,8 @@
 """What a training step keeps of each token for its backward pass, and what it needs besides.
 
 The numbers below were counted: they are the tensors that autograd saves in a block of each family
-when packed rows go through `judge.classifier.network`, as `torch.autograd.graph.saved_tensors_hooks`
-shows them. tests/judge/classifier/sizing/test_memory_real.py counts them again.
+when packed rows go through `judge.classifier.network`, as `saved_tensors_hooks` of torch shows
+them. tests/judge/classifier/sizing/test_memory_real.py counts them again.
 """
 
 from __future__ import annotations

@@ -107,6 +107,12 @@ class Anatomy:
         return self.embeddings + self.linear + self.rest
 
     @property
+    def most(self) -> int | None:
+        """How many tokens a sequence can have, where each position has a vector of its own."""
+        learned = not (self.causal or self.relative or self.family in ("modernbert", "deberta-v2"))
+        return self.context if learned and self.counted == "config" else None
+
+    @property
     def total(self) -> int:
         """Parameters as published."""
         return self.backbone + self.lm_head + self.pooler
