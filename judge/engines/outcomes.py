@@ -101,7 +101,7 @@ class Outcomes:
     def _answered(self, attempt: Attempt, answer: Answer, reply: Reply) -> None:
         job, server, standing = attempt.job, attempt.server, attempt.standing
         server.well(attempt.sent, self._loop.time())
-        self.pool.well()
+        self.pool.well(self._loop.time())
         standing.denials = 0
         if not standing.proven:
             standing.proven = True
@@ -196,12 +196,15 @@ class Outcomes:
         asked = asked_wait(answer.headers)
         if asked is None:
             wait = self._backoff(job.refusals)
-        else:  # those that were told the same moment do not all come at it
-            wait = asked + self.draws.uniform(0, min(1.0, asked / 8))
+        else:  # those that were told the same moment do not all come at it, and none at once
+            spread = max(min(1.0, asked / 8), self.settings.first_backoff)
+            wait = asked + self.draws.uniform(0, spread)
         job.refusals += 1
         if math.isnan(job.since):
             job.since = now
-        if now + wait - job.since > self.settings.patience:
+        over = now + wait - job.since > self.settings.patience
+        if over or not self.pool.worth_waiting(job.model):
+            self.pool.tired(job.model, job.since)
             self.fail(job, f"{words}, for {self.settings.patience:g} seconds and longer")
             return
         if server.overrun or not attempt.standing.proven:

@@ -152,6 +152,8 @@ class Pool:
         ]
         self.denial = ""
         self._down_since: dict[str, float] = {}
+        self._tired: set[str] = set()
+        self._answered = -math.inf
         self._homes: OrderedDict[str, Server] = OrderedDict()
 
     def choose(self, model: str, prefix: str, avoid: Server | None, now: float) -> Server | None:
@@ -188,9 +190,21 @@ class Pool:
         """For how many seconds that is so, as far as was seen."""
         return now - self._down_since.setdefault(model, now) if self.down(model) else 0.0
 
-    def well(self) -> None:
+    def tired(self, model: str, since: float) -> None:
+        """Patience with a call that was refused ever since then is at an end."""
+        if self._answered < since:
+            self._tired.add(model)
+
+    def worth_waiting(self, model: str) -> bool:
+        """Whether a call that is refused may be taken yet, as far as was seen: not where servers
+        refused another for as long as there is patience, and took none since."""
+        return model not in self._tired
+
+    def well(self, now: float) -> None:
         """One of them gave a reply."""
+        self._answered = now
         self._down_since.clear()
+        self._tired.clear()
         self.denial = ""
 
     def heard(self, model: str) -> bool:

@@ -228,6 +228,33 @@ def test_refusals_do_not_use_up_the_retries(serve: Serve) -> None:
         assert texts(replies(asked, ask(3))) == echoes(3)
 
 
+def test_a_server_that_refuses_everything_is_waited_for_once(serve: Serve) -> None:
+    async def script(call: Any) -> Any:
+        return call.refuse(429, "busy")
+
+    server = serve(script)
+    with engine(server, patience=0.3, concurrency=1) as asked:
+        found = replies(asked, ask(30))
+    assert len(found) == 30
+    assert all("429: busy, for 0.3 seconds" in str(reply.error) for reply in found.values())
+    again = [number for number in range(30) if server.prompts.count(f"prompt {number}") > 1]
+    assert 0 in again
+    assert len(again) < 10  # those that took turns while there was patience
+
+
+def test_a_server_that_takes_calls_again_is_waited_for_again(serve: Serve) -> None:
+    refusing = True
+
+    async def script(call: Any) -> Any:
+        return call.refuse(429, "busy") if refusing or call.tries < 3 else call.say()
+
+    with engine(serve(script), patience=0.3, concurrency=1) as asked:
+        assert replies(asked, ask(1))[0].error is not None
+        refusing = False
+        assert replies(asked, ask(1))[0].error is None
+        assert texts(replies(asked, ask(9))) == echoes(9)
+
+
 def test_a_dead_server_is_left_out(serve: Serve, dead: str) -> None:
     server = serve()
     with engine(dead, server) as asked:
