@@ -52,6 +52,7 @@ class Tally:
         without: ids of battles that were not, up to some, and why.
         missing: how many those are.
         waiting: records whose calls wait for a batch.
+        cost: dollars, of all records, whenever they were asked for.
     """
 
     records: int = 0
@@ -59,6 +60,7 @@ class Tally:
     battles: int = 0
     missing: int = 0
     waiting: int = 0
+    cost: float = 0.0
     without: list[tuple[str, str]] = field(default_factory=list)
 
     def count(self, records: pd.DataFrame, most: int = 20) -> None:
@@ -67,6 +69,7 @@ class Tally:
         self.records += len(records)
         self.readable += int(readable.sum())
         self.waiting += int(records["reason"].str.endswith(WAITING).sum())
+        self.cost += float(records["cost"].sum())
         annotated = set(records["id"][readable])
         self.battles += len(annotated)
         reasons = dict(zip(records["id"], records["reason"], strict=True))

@@ -201,7 +201,6 @@ def _manifest(
 
     said = []
     for one, tally in zip(made, tallies, strict=True):
-        done = one.engine.statistics
         said.append(
             {
                 "name": one.name,
@@ -211,9 +210,7 @@ def _manifest(
                 "records": tally.records,
                 "readable": tally.readable,
                 "battles": tally.battles,
-                "calls": done.calls,
-                "from_ledger": done.from_ledger,
-                "cost": round(done.cost, 6),
+                "cost": round(tally.cost, 6),
             }
         )
     planned = {key: todo.plan.settings[key] for key in _OF_PLAN if key in todo.plan.settings}

@@ -232,6 +232,19 @@ def test_a_trial_is_the_beginning_of_the_plan(model: Model) -> None:
     assert model.calls == 300
 
 
+def test_a_set_that_was_made_again_from_the_ledger_is_the_same_to_the_byte(model: Model) -> None:
+    Path("prices.yaml").write_text(PRICES, encoding="utf-8")
+    plan_of(12)
+    options = ("--prices", "prices.yaml")
+    done(run(model, *options, "--first", "5"))
+    (part,) = done(run(model, *options)).manifest["annotators"]
+    assert part["cost"] == pytest.approx(24 * 0.003)  # with what an earlier run paid
+    done(run(model, *options, output="again"), "again")
+    assert model.calls == 24
+    for file in Path("data").iterdir():
+        assert file.read_bytes() == Path("again", file.name).read_bytes(), file.name
+
+
 def test_what_cannot_be_read_is_kept_with_its_reason(model: Model) -> None:
     def script(body: Body, number: int) -> str:
         return "I would rather not." if "Say 3." in str(body["messages"]) else honest(body, number)
@@ -445,6 +458,12 @@ def test_models_answer_first_and_are_annotated_then(model: Model) -> None:
     assert len(written) == 12
     assert set(written["what"]) == {"response_a", "response_b"}
     assert written["completion_tokens"].sum() == 12 * 200
+    checked = ["synth", "check", "data", "--keep", "near-duplicate", "--drop", "low-confidence"]
+    result = CliRunner().invoke(cli, [*checked, "--filter", "kept"])
+    assert result.exit_code == 0, result.output
+    kept = read_annotated("kept")
+    assert kept.written is not None
+    assert set(kept.written["id"]) == set(kept.battles["id"])
     calls = model.calls
     assert calls == 24
     done(run(model))
