@@ -95,7 +95,7 @@ def measured(file: str, tokenizer: Path | None = None) -> Lengths:
     responses: list[Floats] = []
     sample: list[str] = []
     room = _SAMPLE
-    for battles in iter_battles(file):
+    for battles in iter_battles(file, labels=False):
         prompts.append(_characters(battles["prompt"]))
         responses.append(_characters(battles["response_a"]) + _characters(battles["response_b"]))
         if room > 0:
