@@ -17,8 +17,8 @@ has a row a record. A record is a ballot (see `judge.ballots`; `judge` is the an
 `written.parquet` has a row for each reply of models that wrote responses or references for these
 battles, where there were any (see `synth.writing.RECORDS`).
 
-Votes, reasons and critiques speak of the battle as it stands in the file, whatever the order it was
-shown in; `reply` speaks of it as it was shown.
+Votes and critiques are of the battle as it stands in the file, whatever the order it was shown in;
+what reasons and critiques call A and B, and all of `reply`, is as it was shown.
 """
 
 from __future__ import annotations
@@ -58,12 +58,14 @@ class AnnotatedSet:
         battles: N, a battle table; ids are all different.
         annotations: M records; see the module. Of votes from elsewhere, as much as is known.
         manifest: what synth.yaml says; empty for votes from elsewhere.
+        written: what models wrote for these battles; None where nobody did.
     """
 
     name: str
     battles: pd.DataFrame
     annotations: pd.DataFrame
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    written: pd.DataFrame | None = None
 
 
 def read_annotated(name: str | Path, battles: str | Path | None = None) -> AnnotatedSet:
@@ -93,7 +95,9 @@ def read_annotated(name: str | Path, battles: str | Path | None = None) -> Annot
     said = read_ballots(path / ANNOTATIONS)
     for column in said.columns.intersection([*NUMBERS, *WHOLE]):
         said[column] = said[column].astype(np.float64 if column in NUMBERS else np.int64)
-    return _checked(AnnotatedSet(str(name), read_battles(path / BATTLES), said, manifest))
+    written = _written(path / WRITTEN)
+    table = read_battles(path / BATTLES)
+    return _checked(AnnotatedSet(str(name), table, said, manifest, written))
 
 
 def write_annotated(folder: Path, data: AnnotatedSet) -> None:
@@ -103,7 +107,25 @@ def write_annotated(folder: Path, data: AnnotatedSet) -> None:
             writer.append(data.battles)
         with table_writer(draft / ANNOTATIONS, turns=()) as writer:
             writer.append(data.annotations)
+        if data.written is not None:
+            with table_writer(draft / WRITTEN, turns=()) as writer:
+                writer.append(data.written)
         write_manifest(draft / FILE, {"format": FORMAT, "kind": KIND, **data.manifest})
+
+
+def _written(file: Path) -> pd.DataFrame | None:
+    """What models wrote, where anybody did."""
+    if not file.is_file():
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(file).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"cannot be read ({error})"[:200], file=file, mend="make it again"
+        ) from None
 
 
 def _checked(data: AnnotatedSet) -> AnnotatedSet:

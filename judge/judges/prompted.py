@@ -230,7 +230,7 @@ class PromptedJudge(Judge):
                 column=REFERENCE,
                 mend="add the column, or take another --prompt",
             )
-        return [_reference(cell) for cell in battles[REFERENCE]]
+        return [reference_turns(cell) for cell in battles[REFERENCE]]
 
     def _fitted(self, texts: BattleText, reference: tuple[str, ...] | None) -> list[Fitted]:
         if self.prompt.reference and not (reference and any(map(str.strip, reference))):
@@ -320,7 +320,7 @@ def judgments(
     return Judgments(proba, found, table.assign(id=pd.Series(named, dtype="str")))
 
 
-def _reference(cell: object) -> tuple[str, ...] | None:
+def reference_turns(cell: object) -> tuple[str, ...] | None:
     """A reference answer as a file has it: text, or a list of turns, perhaps as JSON."""
     if isinstance(cell, str) and cell.lstrip().startswith("["):
         try:

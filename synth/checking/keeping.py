@@ -44,7 +44,10 @@ def kept_set(
     earlier = {"before": data.manifest["check"]} if "check" in data.manifest else {}
     manifest = {**data.manifest, "check": {**made, **summary(check, said), **earlier}}
     annotations = _typed(annotations, data.name)
-    return AnnotatedSet(data.name, _typed(_renamed(battles)), annotations, manifest)
+    written = data.written
+    if written is not None:
+        written = written[written["id"].isin(battles["id"])].reset_index(drop=True)
+    return AnnotatedSet(data.name, _typed(_renamed(battles)), annotations, manifest, written)
 
 
 def summary(check: Check, said: Verdict) -> dict[str, Any]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _BATTLES, _SHARE = 5, 0.01
 _HALF = 0.5
 _EXAMPLES, _LONGEST = 3, 160
+_NAMES = (*REASONS, BALLOT_REASON)
+_COLUMNS = ("battle", "mark", "words", "row", "column")
 
 
 @dataclass(frozen=True)
@@ -51,47 +53,73 @@ def reasons(records: Records) -> tuple[Reasons | None, Bools]:
     least half of whose reasons are templates."""
     table = _reasons(records)
     flat = np.zeros(records.battles, dtype=np.bool_)
-    given = table[table["text"] != ""]
+    given = table[table["words"] > 0]
     if not len(given):
         return None, flat
-    battles = given.drop_duplicates(["battle", "text"])["text"].value_counts()
+    battles = given.drop_duplicates(["battle", "mark"])["mark"].value_counts()
     often = battles[battles >= max(_BATTLES, _SHARE * records.battles)]
-    alike = given["text"].isin(often.index)
+    alike = given["mark"].isin(often.index)
     share = alike.groupby(given["battle"]).mean()
     flat[share.index[share >= _HALF].to_numpy(dtype=np.int64)] = True
-    examples = [(str(text)[:_LONGEST], int(number)) for text, number in often.items()]
+    commonest = often.iloc[:_EXAMPLES]
+    examples = [
+        (_text_of(records, given[given["mark"] == mark].iloc[0])[:_LONGEST], int(number))
+        for mark, number in commonest.items()
+    ]
     found = Reasons(
         len(table),
         len(table) - len(given),
         int(alike.sum()),
         len(battles),
-        float(given["text"].str.count(" ").mean()) + 1.0,
-        tuple(examples[:_EXAMPLES]),
+        float(given["words"].mean()),
+        tuple(examples),
     )
     return found, flat
 
 
 def _reasons(records: Records) -> pd.DataFrame:
     """A row for each readable vote that could have a reason, or for each ballot where one reason is
-    for all its votes: its battle and the reason's words."""
+    for all its votes: its `battle`, a `mark` of the reason (64 bits in place of a sentence), how
+    many `words` it has, and where it stands: its `row` among the records and its `column`."""
     import pandas as pd
 
-    parts = [pd.DataFrame({"battle": np.zeros(0, np.int64), "text": pd.Series(dtype="str")})]
+    parts = [_marks(records, BALLOT_REASON).iloc[:0]] if _has(records, BALLOT_REASON) else []
     # A set has all columns, whatever was asked for.
     for names in (REASONS, (BALLOT_REASON,)):
-        tables = [_texts(records, name) for name in names if name in records.table.columns]
-        if any((table["text"] != "").any() for table in tables):
+        tables = [_marks(records, name) for name in names if _has(records, name)]
+        if any((table["words"] > 0).any() for table in tables):
             parts += tables
+    if not parts:
+        return pd.DataFrame({name: np.zeros(0, np.int64) for name in _COLUMNS})
     return pd.concat(parts, ignore_index=True)
 
 
-def _texts(records: Records, name: str) -> pd.DataFrame:
+def _has(records: Records, name: str) -> bool:
+    return name in records.table.columns
+
+
+def _marks(records: Records, name: str) -> pd.DataFrame:
     """The same for one column."""
     import pandas as pd
 
+    text = _texts(records, name)
+    rows = text.index.to_numpy()
+    marks = pd.util.hash_array(text.to_numpy(dtype=object), categorize=False)
+    words = text.str.count(" ").to_numpy(dtype=np.int64) + (text != "").to_numpy()
+    columns = (records.battle[rows], marks, words, rows, np.full(len(text), _NAMES.index(name)))
+    return pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
+
+
+def _text_of(records: Records, found: pd.Series[int]) -> str:
+    """The words of a reason."""
+    name = _NAMES[int(found["column"])]
+    return str(_texts(records, name).loc[int(found["row"])])
+
+
+def _texts(records: Records, name: str) -> pd.Series[str]:
+    """The words of the reasons in one column, by the rows of those that could be there."""
     voted = records.readable
     if name in REASONS:
         voted = ~np.isnan(records.votes[:, REASONS.index(name), 0])
-    cells = records.table.loc[voted, name].astype(object)
-    text = cells.where(cells.notna(), "").astype("str").str.split().str.join(" ").str.casefold()
-    return pd.DataFrame({"battle": records.battle[voted], "text": text.to_numpy()})
+    cells = records.table[name].reset_index(drop=True)[voted].astype(object)
+    return cells.where(cells.notna(), "").astype("str").str.split().str.join(" ").str.casefold()

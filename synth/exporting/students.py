@@ -6,7 +6,6 @@ student learns to answer is what it will be asked.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from judge.encoding import BattleText
 from judge.engines.base import Message
 from judge.errors import InputError
 from judge.files.turns import TEXTS
-from judge.judges.prompted import REFERENCE
+from judge.judges.prompted import REFERENCE, reference_turns
 from judge.prompt_files import load_prompt, own_prompts
 from judge.prompting import Prompt
 from synth.data import AnnotatedSet
@@ -120,21 +119,6 @@ def battles_asked(
         yield Asked(name, place, BattleText(*turns), reference)
         if tick is not None:
             tick(1)
-
-
-def reference_turns(cell: object) -> Reference:
-    """A reference answer as a file has it: text, or a list of turns, perhaps as JSON."""
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
-        try:
-            turns = json.loads(cell)
-        except ValueError:
-            return (cell,)
-        cell = turns if isinstance(turns, list) else cell
-    if isinstance(cell, str):
-        return (cell,)
-    if isinstance(cell, list | tuple):
-        return tuple("" if turn is None else str(turn) for turn in cell)
-    return None
 
 
 def _has_references(data: AnnotatedSet) -> bool:
