@@ -89,8 +89,9 @@ class TableWriter:
 @contextmanager
 def table_writer(path: Path, turns: Sequence[str] = TURNS) -> Iterator[TableWriter]:
     """A table in a file of a folder that is being written (see `judge.files.folders`)."""
-    with explained(path), path.open("wb") as file:
-        writer = TableWriter(path, file, turns)
+    name = Path(path.name)  # the folder is a draft, of which users know nothing
+    with explained(name), path.open("wb") as file:
+        writer = TableWriter(name, file, turns)
         try:
             yield writer
         finally:

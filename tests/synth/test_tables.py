@@ -38,3 +38,17 @@ def test_a_number_that_is_none_is_an_error_in_a_line(
 def test_a_name_that_is_taken_is_not_taken_again() -> None:
     assert renamed("time", ["time"]) == "file_time"
     assert renamed("time", ["time", "file_time"]) == "file_file_time"
+
+
+def test_a_full_disk_is_said_without_the_draft_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_table", full)
+    with (
+        pytest.raises(InputError, match=r"^t\.parquet: cannot be written \(No space left"),
+        table_writer(tmp_path / "t.parquet") as table,
+    ):
+        table.append(pd.DataFrame({"time": [1.0]}))
