@@ -53,6 +53,7 @@ THRESHOLDS: dict[str, tuple[float, float]] = {
     "near-duplicates": (0.01, 0.10),
     "refusing responses": (0.10, 0.40),
     "kappa": (0.30, 0.10),  # with people, below
+    "dropped": (0.30, 0.70),  # of the battles
 }
 """By what is measured: beyond which a finding is a warning, and beyond which it is severe."""
 
@@ -105,6 +106,7 @@ def verdict(check: Check) -> Verdict:
         *_criteria(check.criteria, check.records),
         *_reasons(check),
         *_elsewhere(check),
+        *_dropped(check),
         *(_humans(check.humans) if check.humans is not None else []),
         *_notes(check),
     ]
@@ -309,6 +311,12 @@ def _humans(found: Humans) -> Iterator[Finding]:
             "(--aggregator)"
         )
         yield Finding(WARNING, "log loss", own.log_loss, text)
+
+
+def _dropped(check: Check) -> Iterator[Finding]:
+    share = float(check.gone.mean()) if check.battles >= _ENOUGH else 0.0
+    text = f"{share:.0%} of the battles are unfit: what is left is no sample of what was drawn"
+    yield from _finding("dropped", share, text)
 
 
 def _notes(check: Check) -> Iterator[Finding]:

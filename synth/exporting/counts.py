@@ -67,8 +67,12 @@ class Tally:
             ],
         }
 
-    def check(self, source: str) -> None:
+    def check(self, source: str, mend: str | None = None) -> None:
         """Sees to it that there is something to write.
+
+        Args:
+            source: for messages.
+            mend: what helps where nothing is left.
 
         Raises:
             InputError: everything was left out.
@@ -76,5 +80,5 @@ class Tally:
         if self.rows:
             return
         why = f": {self.left_out[0].words}" if self._left else ""
-        mend = "see what arena-judge synth check says of it, or choose other options"
+        mend = mend or "see what arena-judge synth check says of it, or choose other options"
         raise InputError(f"has nothing to write in this form{why}", file=source, mend=mend)

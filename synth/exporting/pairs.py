@@ -37,6 +37,7 @@ MARGIN = 0.1
 _OUTCOMES = ("A", "B", "tie")
 _CONTRARY = (1, 0, None)  # a tie has no contrary: either side is as wrong
 _A, _B, _AB = (VOTES.index(vote) for vote in ("A", "B", "AB"))
+_MEND = "draw several replies an order (synth run --samples 3), or add --rejected flipped"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def write_pairs(
         for row in pair_rows(data, pairs, aggregator):
             file.append(row)
         pairs.tally.rows, pairs.tally.battles = file.rows, file.battles
-        pairs.tally.check(data.name)
+        pairs.tally.check(data.name, _MEND)
     return pairs.tally
 
 
