@@ -65,6 +65,10 @@ def attend(
         raise ArenaJudgeError(
             f"{type(module).__name__} cannot be packed; take the attention `padded` for this model"
         )
+    if torch.is_autocast_enabled(query.device.type):
+        # Rotations leave float32 behind, for which kernels of all pieces at once are not made.
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     kernel = kernel_for(query, value, softcap, dropout)

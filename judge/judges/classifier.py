@@ -118,6 +118,7 @@ class ClassifierJudge(Judge):
         needed("torch")
         needed("transformers")
         from judge.classifier.borrowed import borrow
+        from judge.classifier.prepacked import prepack
 
         made = []
         for device in devices_of(running.device):
@@ -131,6 +132,7 @@ class ClassifierJudge(Judge):
                 quantize=running.quantize,
                 attention=running.attention,
             )
+            prepack(network)
             made.append(network)
         return cls(made, tokenizer, name=called, running=running)
 
@@ -140,6 +142,7 @@ class ClassifierJudge(Judge):
     ) -> ClassifierJudge:
         needed("torch")
         needed("transformers")
+        from judge.classifier.prepacked import prepack
         from judge.classifier.storing import load_network
 
         made = []
@@ -152,6 +155,7 @@ class ClassifierJudge(Judge):
                 quantize=running.quantize,
                 attention=running.attention,
             )
+            prepack(network)
             made.append(network)
         return cls(made, tokenizer, name=name, running=running)
 
