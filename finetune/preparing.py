@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,16 +57,18 @@ class Battles:
         dev: what the best step is chosen on; None for nothing.
         held_out: what the judge is measured on in the end.
         seen: marks of all that the judge hangs on, dev battles among them.
+        notes: what there is to say of the split.
     """
 
     train: TrainingSet
     dev: Measured | None
     held_out: tuple[Measured, ...]
     seen: Seen
+    notes: tuple[str, ...] = ()
 
 
-def read(config: Config) -> Battles:
-    """The battles that a config names.
+def read(config: Config, *, workers: int = 1) -> Battles:
+    """The battles that a config names, read by so many threads.
 
     Raises:
         InputError: none are named, or a file cannot be used.
@@ -81,27 +84,36 @@ def read(config: Config) -> Battles:
         dedupe=data.dedupe,
         near=data.near,
         seed=config.run.seed,
+        workers=workers,
     )
-    held_out = tuple(_file(name)[0] for name in data.held_out)
+    held_out = tuple(_file(name, workers) for name in data.held_out)
     if data.dev is not None:
-        dev, seen = _file(data.dev)
-        return Battles(whole, dev, held_out, merged([whole.seen, seen]))
+        # What is measured on in the end is not chosen by either.
+        rest = read_training(data.dev, held_out=data.held_out, workers=workers)
+        dev = _measured(Path(data.dev).name, rest)
+        return Battles(whole, dev, held_out, merged([whole.seen, rest.seen]))
     if not data.dev_share:
         return Battles(whole, None, held_out, whole.seen)
     parts = split(whole, data.dev_share, seed=config.run.seed)
-    rest = whole.take(parts.held_out)
-    dev = Measured("dev", rest.battles, rest.labels, rest.weights, rest.prompts)
-    return Battles(whole.take(parts.train), dev, held_out, whole.seen)
+    notes: tuple[str, ...] = ()
+    if len(parts.apart):
+        what = "battles of --extra are about prompts of the dev battles and are left out"
+        notes = (f"{len(parts.apart):,} {what}",)
+    dev = _measured("dev", whole.take(parts.held_out))
+    return Battles(whole.take(parts.train), dev, held_out, whole.seen, notes)
 
 
-def _file(name: str) -> tuple[Measured, Seen]:
-    """The labelled battles of a file, and their marks."""
-    pool = read_pool([name])
+def _measured(name: str, of: TrainingSet) -> Measured:
+    return Measured(name, of.battles, of.labels, of.weights, of.prompts)
+
+
+def _file(name: str, workers: int) -> Measured:
+    """The labelled battles of a file."""
+    pool = read_pool([name], workers=workers)
     pool = pool.take(np.flatnonzero(~np.isnan(pool.labels).any(axis=1)))
     if not len(pool):
         raise InputError("has no labelled battles to measure on", file=name)
-    found = Measured(pool.names[0], pool.battles, pool.labels, np.ones(len(pool)), kin(pool.marks))
-    return found, Seen(pool.marks, pool.source.astype(np.uint16), pool.names)
+    return Measured(pool.names[0], pool.battles, pool.labels, np.ones(len(pool)), kin(pool.marks))
 
 
 def encoder_of(start: Start) -> Any:

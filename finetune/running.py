@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from finetune.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from finetune.making import Made
+    from finetune.statistics import Statistics
     from finetune.training import Speed, Watcher
 
 
@@ -21,6 +23,7 @@ def run(
     processes: Processes = ALONE,
     watch: Watcher | None = None,
     fresh: bool = False,
+    workers: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> Made:
     """Makes the judge that a config asks for; see `finetune.making.make`."""
@@ -32,34 +35,35 @@ def run(
     from finetune.preparing import read
     from finetune.starting import start
 
-    battles = read(config)
+    battles = read(config, workers=workers)
     dev = "no dev battles" if battles.dev is None else f"{len(battles.dev):,} to choose by"
     say(f"{len(battles.train):,} battles to learn from, {dev}")
+    for note in battles.notes:
+        say(note)
     begun = start(config, device_of(config, processes))
     return make(
-        config,
-        battles,
-        begun,
-        target,
-        processes=processes,
-        watch=watch,
-        fresh=fresh,
-        say=say,
+        config, battles, begun, target, processes=processes, watch=watch, fresh=fresh, say=say
     )
 
 
-def rehearse(config: Config, *, processes: Processes = ALONE, steps: int = 3) -> Speed:
-    """How fast training would be and what memory it would take, by some steps of it."""
+def rehearse(
+    config: Config, *, processes: Processes = ALONE, workers: int = 1, steps: int = 3
+) -> Speed | Statistics:
+    """What would be learned from, and how fast that would be with what memory, by some steps of
+    it. Of ballots the latter alone."""
+    from finetune.training import dry_run
+
     if config.optimisation.objective == VOTES:
-        from finetune.training import dry_run
         from finetune.vote_judges import prepared
 
         return dry_run(prepared(config, processes).objective, config, steps, processes=processes)
     from finetune.making import device_of
-    from finetune.preparing import objective_of, read
+    from finetune.preparing import encoder_of, objective_of, read
     from finetune.starting import start
-    from finetune.training import dry_run
+    from finetune.statistics import measure
 
-    battles = read(config)
+    battles = read(config, workers=workers)
     begun = start(config, device_of(config, processes))
-    return dry_run(objective_of(config, begun, battles), config, steps, processes=processes)
+    stats = measure(battles.train, encoder_of(begun))
+    objective = objective_of(config, begun, battles)
+    return replace(stats, speed=dry_run(objective, config, steps, processes=processes))

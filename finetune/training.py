@@ -184,6 +184,7 @@ class Trainer:
         decay = config.optimisation.ema
         self.mean = RunningMean(self.model, decay) if decay else None
         self.state = State()
+        self._kept: dict[str, Tensor] = {}
 
     def step(self, epoch: int, rows: Ints) -> tuple[float, float, int]:
         """One step: the mean loss before it, the norm of its gradient, and its tokens."""
@@ -252,6 +253,14 @@ class Trainer:
         """The weights that a judge would have."""
         return self.weights() if self.mean is None else self.mean.means
 
+    def keep(self) -> None:
+        """Holds on to the weights that a judge would have."""
+        self._kept = {name: one.detach().clone() for name, one in self.judged().items()}
+
+    def kept(self) -> dict[str, Tensor]:
+        """What was held on to."""
+        return self._kept
+
     @torch.no_grad()
     def fill(self, weights: dict[str, Tensor]) -> None:
         """Takes weights by name."""
@@ -309,7 +318,7 @@ def fit(
     if writes is not None:
         curve = Curve(writes.folder, start, board=config.run.tensorboard)
     try:
-        share = _steps(trainer, writes, curve, watch)
+        share = _steps(trainer, writes, curve, watch, keeps=checkpoints is None)
     finally:
         if curve is not None:
             curve.close()
@@ -318,10 +327,8 @@ def fit(
     processes.wait()  # the best weights may still be being written
     if best == state.step:
         trainer.fill(dict(trainer.judged()))
-    elif checkpoints is not None:
-        trainer.fill(checkpoints.best(best))
     else:
-        best = state.step
+        trainer.fill(trainer.kept() if checkpoints is None else checkpoints.best(best))
     return Outcome(
         steps=state.step,
         planned=len(trainer.plan),
@@ -339,6 +346,8 @@ def _steps(
     checkpoints: Checkpoints | None,
     curve: Curve | None,
     watch: Watcher | None,
+    *,
+    keeps: bool,
 ) -> float | None:
     """All steps that are left; the share of the device's peak that they had."""
     run, plan, state = trainer.config.run, trainer.plan, trainer.state
@@ -364,6 +373,8 @@ def _steps(
         point = Point(state.step, far, state.tokens, loss, lr, dev, norm, state.seconds)
         if curve is not None:
             curve.add(point)
+        if better and keeps:
+            trainer.keep()
         if checkpoints is not None:
             if better:
                 checkpoints.save_best(state.step, trainer.judged())

@@ -33,7 +33,7 @@ def summary(stats: Statistics) -> list[str]:
         if why:
             said.append(f"{one.name}: left out {why}")
     if stats.speed is not None:
-        said += _speed(stats.speed)
+        said += speed_lines(stats.speed)
     return said
 
 
@@ -59,7 +59,8 @@ def _lengths(stats: Statistics) -> list[str]:
     return table(("tokens", "mean", *named), rows)
 
 
-def _speed(speed: Speed) -> list[str]:
+def speed_lines(speed: Speed) -> list[str]:
+    """How fast training would be, and how long it would take."""
     used = "" if speed.share is None else f", {speed.share:.0%} of the device's peak"
     return [
         f"{speed.tokens_second:,.0f} tokens and {speed.rows_second:,.1f} rows a second{used}, "

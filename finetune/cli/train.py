@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from finetune.config import Config
     from finetune.curves import Point
     from finetune.making import Made
+    from finetune.statistics import Statistics
     from finetune.training import Speed
 
 _NEEDED = ("torch", "transformers", "safetensors")
@@ -34,6 +35,7 @@ _NEEDED = ("torch", "transformers", "safetensors")
     help="Say what would be learned from, how fast, and with what memory; train nothing.",
 )
 @click.option("--fresh", is_flag=True, help="Leave what an unfinished run has done.")
+@options.workers
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output, not a table.")
 def train(
@@ -41,6 +43,7 @@ def train(
     config_file: str | None,
     stats_only: bool,
     fresh: bool,
+    workers: int,
     force: bool,
     as_json: bool,
     **values: Any,
@@ -79,12 +82,22 @@ def train(
         if target is None:
             from finetune.running import rehearse
 
-            _tell_stats(rehearse(config, processes=processes), as_json, speaks)
+            found = rehearse(config, processes=processes, workers=workers)
+            if speaks:
+                _tell_stats(found, as_json)
             return
         with _Watch(config, speaks) as watch:
             from finetune.running import run
 
-            made = run(config, target, processes=processes, watch=watch, fresh=fresh, say=watch.say)
+            made = run(
+                config,
+                target,
+                processes=processes,
+                watch=watch,
+                fresh=fresh,
+                workers=workers,
+                say=watch.say,
+            )
     if speaks:
         _tell(made, as_json)
 
@@ -147,22 +160,22 @@ class _Watch:
             )
 
 
-def _tell_stats(speed: Speed, as_json: bool, speaks: bool) -> None:
-    if not speaks:
-        return
+def _tell_stats(found: Speed | Statistics, as_json: bool) -> None:
+    from finetune.cli.stats_text import lines, speed_lines, summary
+    from finetune.statistics import Statistics
+
     if as_json:
-        found = {**asdict(speed), "seconds": speed.seconds}
-        click.echo(json.dumps(found, allow_nan=False))
+        if isinstance(found, Statistics):
+            told = found.as_dict()
+        else:
+            told = {"speed": asdict(found) | {"seconds": found.seconds}}
+        click.echo(json.dumps(told, allow_nan=False))
         return
-    used = "" if speed.share is None else f", {speed.share:.0%} of the device's peak"
-    say(
-        f"{speed.tokens_second:,.0f} tokens and {speed.rows_second:,.1f} rows a second{used}, "
-        f"{speed.peak_bytes / 2**30:.1f} GiB"
-    )
-    say(
-        f"training would be {count(speed.steps, 'step')} and {speed.total_tokens:,} tokens, "
-        f"about {duration(speed.seconds)}"
-    )
+    if isinstance(found, Statistics):
+        for line in lines(found):
+            click.echo(line)
+    for line in summary(found) if isinstance(found, Statistics) else speed_lines(found):
+        say(line)
 
 
 def _tell(made: Made, as_json: bool) -> None:
