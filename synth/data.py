@@ -121,11 +121,10 @@ def _written(file: Path) -> pd.DataFrame | None:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(file).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"cannot be read ({error})"[:200], file=file, mend="make it again"
-        ) from None
+        table: pd.DataFrame = pq.read_table(file).to_pandas()
+    except (OSError, pa.ArrowException):
+        raise InputError("cannot be read", file=file, mend="make it again") from None
+    return table
 
 
 def _checked(data: AnnotatedSet) -> AnnotatedSet:
