@@ -20,7 +20,7 @@ _MOST = 65536
 # What CUDA, its libraries and the allocator's gaps take: bytes, and a share of the memory.
 _CONTEXT, _GAPS = 0.6 * GIB, 0.04
 # What Python, torch and transformers take on a processor, before any weights.
-_PROCESS = 0.55 * GIB
+_PROCESS = 0.4 * GIB
 # Shares of a processor's measured peak that training and judging have.
 _SHARES = (0.55, 0.65)
 # A GPU that is found and not known: taken for a slow one.

@@ -143,6 +143,7 @@ MIDDLE: dict[str, Any] = {
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="allocators elsewhere keep what is freed")
 @pytest.mark.parametrize(
     ("family", "rank", "checkpointing"),
     [("llama", 0, False), ("llama", 16, False), ("llama", 16, True), ("bert", 0, False)],
