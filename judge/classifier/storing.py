@@ -145,18 +145,21 @@ def load_adapter(backbone: nn.Module, folder: Path, *, trainable: bool = False) 
     """
     _there(folder, (ADAPTER, ADAPTER_CONFIG))
     with explained(folder, "the adapter"):
-        kind = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("peft_type")
-        if kind != "LORA":
-            raise InputError(f"has an adapter of the kind {kind}", file=folder, mend="take LoRA")
-        from peft import PeftModel
+        said = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        # For Megatron peft imports whatever module is named.
+        if said.get("peft_type") != "LORA" or said.get("megatron_config") is not None:
+            raise InputError("is of another kind than LoRA", file=folder / ADAPTER_CONFIG)
+        from peft import PeftModel, get_peft_model_state_dict
 
-        # What does not fit, peft says in a warning only, and leaves the weights as they began.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
-            warnings.filterwarnings("error", message=".*missing adapter keys.*")
+            warnings.simplefilter("ignore")  # what matters of them is seen to here
             model: Any = backbone
-            found = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-        return cast(nn.Module, found)
+            found: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+            wanted = get_peft_model_state_dict(found, save_embedding_layers=False)
+    # What is not there, peft leaves as it began, and what is too much it leaves out.
+    if set(wanted) != set(read_tensors(folder / ADAPTER)):
+        raise InputError("has an adapter of another model", file=folder, mend="name its own base")
+    return cast(nn.Module, found)
 
 
 def merged(adapted: nn.Module, folder: Path) -> nn.Module:
