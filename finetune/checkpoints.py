@@ -25,6 +25,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from finetune.sharding import part_of, whole
 from judge.errors import ArenaJudgeError, InputError
 from judge.files.atomic import explained, written_whole
 from judge.files.folders import written_folder
@@ -177,7 +178,7 @@ def optimizer_tensors(
 ) -> dict[str, Tensor]:
     """What an optimizer remembers of each parameter, by name."""
     return {
-        f"{names[one]}/{what}": value
+        f"{names[one]}/{what}": whole(value)
         for one, state in optimizer.state.items()
         for what, value in state.items()
     }
@@ -194,7 +195,8 @@ def fill_optimizer(
             raise ArenaJudgeError(f"the checkpoint remembers {name}, which is not trained here")
         one = parameters[name]
         # Counts of steps stay where the optimizer wants them; the rest goes with the weights.
-        kept = value if what == "step" and not _fused_cuda(optimizer, one) else value.to(one.device)
+        stays = what == "step" and not _fused_cuda(optimizer, one)
+        kept = value if stays else part_of(value, one)
         optimizer.state[one][what] = kept.clone()
 
 

@@ -117,9 +117,15 @@ def make(
     Raises:
         ArenaJudgeError: what is asked for cannot be had.
     """
+    from finetune.optimising import trained
     from finetune.preparing import objective_of
+    from finetune.sharding import shard, whole
     from finetune.training import fit
+    from judge.classifier.hardware import dtype_of
 
+    if config.run.fsdp:
+        dtype = dtype_of(config.run.dtype, start.network.device, training=True)
+        shard(start.network, processes, dtype=dtype)
     objective = objective_of(config, start, battles)
     train = battles.train
     run = run_of(config, train.seen.marks.battles.tobytes(), train.labels.tobytes())
@@ -138,8 +144,11 @@ def make(
         learning=sum(one.numel() for one in network.parameters() if one.requires_grad),
         notes=start.notes,
     )
+    state = None
+    if config.run.fsdp:
+        state = {name: whole(one) for name, one in trained(network)}
     if processes.first:
-        write(config, start, battles, made, checkpoints)
+        write(config, start, battles, made, checkpoints, state)
         checkpoints.remove()
     processes.wait()
     return made
@@ -201,9 +210,14 @@ def score(measured: Measured, proba: Floats, seed: int) -> Score:
 
 
 def write(
-    config: Config, start: Start, battles: Battles, made: Made, checkpoints: Checkpoints
+    config: Config,
+    start: Start,
+    battles: Battles,
+    made: Made,
+    checkpoints: Checkpoints,
+    state: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """The judge folder."""
+    """The judge folder; `state` has the weights that learned where processes share them."""
     import yaml
 
     from finetune.curves import BOARD, FILE
@@ -214,7 +228,7 @@ def write(
     from judge.judges.recipes import plain
 
     with written_folder(made.folder) as folder:
-        settings = save_network(start.network, start.tokenizer, folder)
+        settings = save_network(start.network, start.tokenizer, folder, state=state)
         settings = {"kind": settings.pop("kind"), **_named(config), **settings}
         settings |= provenance(config, made, len(battles.train))
         text = yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True, width=100)

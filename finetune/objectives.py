@@ -190,6 +190,16 @@ class Preference:
         return float((rows * weights).sum() / weights.sum())
 
 
+def groups_of(groups: list[Ints], processes: Processes | None) -> tuple[list[Ints], int]:
+    """Which batches a process works through, and how many of these count: all work through as many,
+    since weights that are shared out are put together by all at once."""
+    if processes is None:
+        return groups, len(groups)
+    mine = groups[processes.rank :: processes.count]
+    rounds = -(-len(groups) // processes.count)
+    return mine + groups[:1] * (rounds - len(mine)), len(mine)
+
+
 def predict(
     network: Network,
     encoded: Encoded,
@@ -208,18 +218,19 @@ def predict(
         encoded.lengths, batch_tokens, padded=not network.packed, together=together
     )
     logits = torch.zeros(len(encoded) // sides, 3, dtype=torch.float64)
-    mine = groups if processes is None else groups[processes.rank :: processes.count]
+    mine, own = groups_of(groups, processes)
     before = network.training
     network.eval()
     try:
-        with torch.inference_mode():
-            for rows in mine:
+        with torch.no_grad():
+            for place, rows in enumerate(mine):
                 ids = [encoded.ids[place] for place in rows.tolist()]
                 shared = encoded.shared[rows].tolist() if together == 2 else None
                 with autocast():
                     found = network(ids, shared)
-                places: Sequence[int] = (rows[::sides] // sides).tolist()
-                logits[places] = found.double().cpu()
+                if place < own:
+                    places: Sequence[int] = (rows[::sides] // sides).tolist()
+                    logits[places] = found.double().cpu()
     finally:
         network.train(before)
     if processes is not None:

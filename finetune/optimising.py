@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.config import OptimisationConfig
+from finetune.sharding import whole
 
 _LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
 
@@ -78,12 +79,13 @@ def make_optimizer(model: nn.Module, config: OptimisationConfig, lr: float) -> t
         for group in groups_of(model, config)
     ]
     device = next(iter(named.values())).device
+    shared = any(hasattr(one, "full_tensor") for one in named.values())
     return torch.optim.AdamW(
         groups,
         lr=lr,
         betas=(config.beta1, config.beta2),
         eps=config.epsilon,
-        fused=device.type in ("cpu", "cuda"),
+        fused=device.type in ("cpu", "cuda") and not shared,
     )
 
 
@@ -172,4 +174,4 @@ def trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 def clipped(parameters: list[nn.Parameter], most: float) -> Tensor:
     """The norm of all gradients; those of a larger one than `most` are shortened to it."""
-    return nn.utils.clip_grad_norm_(parameters, most or math.inf, foreach=True)
+    return whole(nn.utils.clip_grad_norm_(parameters, most or math.inf))

@@ -51,10 +51,12 @@ class Processes:
         return found
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Gives each the sum of all processes' gradients; one without is 0."""
+        """Gives each the sum of all processes' gradients; one without is 0. Of what is shared out
+        (see `finetune.sharding`) they have been summed."""
         if self.count == 1:
             return
-        for bucket in _buckets(parameters):
+        alone = [one for one in parameters if not hasattr(one, "full_tensor")]
+        for bucket in _buckets(alone):
             flat = torch.cat([one.reshape(-1) for one in bucket])
             flat = self.summed(flat)
             for one, part in zip(

@@ -37,6 +37,7 @@ from finetune.optimising import (
 )
 from finetune.ordering import Steps, batches_of, epoch_steps, share_of
 from finetune.processes import ALONE, Processes
+from finetune.sharding import is_shared, part_of, whole
 from finetune.speed import effort_of, peak_flops, peak_memory
 from judge.errors import ArenaJudgeError
 
@@ -185,6 +186,7 @@ class Trainer:
         self.mean = RunningMean(self.model, decay) if decay else None
         self.state = State()
         self._kept: dict[str, Tensor] = {}
+        self._shared = any(is_shared(one) for one in self.model.parameters())
 
     def step(self, epoch: int, rows: Ints) -> tuple[float, float, int]:
         """One step: the mean loss before it, the norm of its gradient, and its tokens."""
@@ -201,12 +203,17 @@ class Trainer:
         summed = torch.zeros((), device=self.device)
         weight, tokens = 0.0, 0
         for batch in batches:
-            if not len(batch):
+            if not len(batch) and not self._shared:
                 continue
+            nothing = not len(batch)
+            if nothing:  # shared weights are put together by all at once
+                batch = rows[:1]
             # Dropout hangs on what is shown and when, not on what was before.
             torch.manual_seed(_seed(self.config.run.seed, number, int(batch[0])))
             with self.precision.autocast():
                 loss, heavy, long = self.objective.loss(batch, epoch)
+            if nothing:
+                loss, heavy, long = loss * 0, 0.0, 0
             self.precision.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             summed += loss.detach()
             weight, tokens = weight + heavy, tokens + long
@@ -224,8 +231,10 @@ class Trainer:
         """Moves the weights by gradients of losses that weigh so much together."""
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
-        present = [one.grad for one in self.parameters if one.grad is not None]
-        torch._foreach_div_(present, weight)
+        for one in self.parameters:
+            if one.grad is not None:
+                # Of what is shared out, processes have the mean of their gradients.
+                one.grad.div_(weight / (self._processes.count if is_shared(one) else 1))
         norm = clipped(self.parameters, self.config.optimisation.clip)
         scaler.step(self.optimizer)
         scaler.update()
@@ -247,11 +256,13 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """What is trained, by name."""
-        return {name: one.detach() for one, name in self.names.items()}
+        return {name: whole(one) for one, name in self.names.items()}
 
     def judged(self) -> dict[str, Tensor]:
         """The weights that a judge would have."""
-        return self.weights() if self.mean is None else self.mean.means
+        if self.mean is None:
+            return self.weights()
+        return {name: whole(one) for name, one in self.mean.means.items()}
 
     def keep(self) -> None:
         """Holds on to the weights that a judge would have."""
@@ -267,12 +278,12 @@ class Trainer:
         for one, name in self.names.items():
             if name not in weights or weights[name].shape != one.shape:
                 raise ArenaJudgeError(f"the checkpoint has no {name} of this shape; add --fresh")
-            one.copy_(weights[name])
+            one.copy_(part_of(weights[name], one))
 
     def tensors(self) -> Tensors:
         """What a checkpoint keeps."""
         self.state.scaler = self.precision.state()
-        mean = None if self.mean is None else self.mean.means
+        mean = None if self.mean is None else self.judged()
         return Tensors(self.weights(), optimizer_tensors(self.optimizer, self.names), mean)
 
     def go_on(self, state: State, tensors: Tensors) -> None:
@@ -281,7 +292,7 @@ class Trainer:
         fill_optimizer(self.optimizer, tensors.optimizer, self.names)
         if self.mean is not None and tensors.mean is not None:
             for name, one in self.mean.means.items():
-                one.copy_(tensors.mean[name])
+                one.copy_(part_of(tensors.mean[name], one))
         self.precision.load(state.scaler)
         self.state = replace(state)
 
@@ -373,13 +384,17 @@ def _steps(
         point = Point(state.step, far, state.tokens, loss, lr, dev, norm, state.seconds)
         if curve is not None:
             curve.add(point)
+        # Of weights that are shared out every process gives its part; one writes.
         if better and keeps:
             trainer.keep()
-        if checkpoints is not None:
-            if better:
-                checkpoints.save_best(state.step, trainer.judged())
-            if last or state.step % saves == 0 or 0 < run.patience <= state.stale:
-                checkpoints.save(state, trainer.tensors())
+        elif better:
+            weights = trainer.judged()
+            if checkpoints is not None:
+                checkpoints.save_best(state.step, weights)
+        if not keeps and (last or state.step % saves == 0 or 0 < run.patience <= state.stale):
+            tensors = trainer.tensors()
+            if checkpoints is not None:
+                checkpoints.save(state, tensors)
         if watch is not None:
             watch(tokens, point, meter.speed, meter.share)
     return meter.share

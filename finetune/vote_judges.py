@@ -50,6 +50,8 @@ def prepared(config: Config, processes: Processes = ALONE) -> Course:
     for name, what in (("extra", "--extra"), ("held_out", "--held-out")):
         if getattr(config.data, name):
             raise InputError(f"{what} is for battles, and --objective votes learns from ballots")
+    if config.run.fsdp:
+        raise InputError("--fsdp is for judges that say who won", mend="leave it out")
     if config.model.form or config.model.head:
         raise InputError("a judge that writes ballots has no form and no head")
     said = read_conversations(str(config.data.battles))

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from finetune import lora
 from finetune.config import Config
-from finetune.objectives import Autocast
+from finetune.objectives import Autocast, groups_of
 from judge.classifier import families
 from judge.classifier.batching import token_batches
 from judge.classifier.hardware import dtype_of
@@ -230,16 +230,17 @@ class Ballots:
         if self._dev is None or not len(self._dev):
             return None
         groups = token_batches(self._dev.lengths, self._budget, padded=self.padded)
-        mine = groups if processes is None else groups[processes.rank :: processes.count]
+        mine, own = groups_of(groups, processes)
         total = weight = 0.0
         before = self.model.training
         self.model.eval()
         try:
-            with torch.inference_mode():
-                for rows in mine:
+            with torch.no_grad():
+                for place, rows in enumerate(mine):
                     with autocast():
                         loss, heavy, _ = self._loss(self._dev, rows)
-                    total, weight = total + float(loss), weight + heavy
+                    if place < own:
+                        total, weight = total + float(loss), weight + heavy
         finally:
             self.model.train(before)
         if processes is not None:

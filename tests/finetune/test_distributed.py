@@ -69,8 +69,11 @@ def trained(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("family", ["bert", "llama"])
-def test_two_processes_come_to_the_weights_of_one(family: str, tmp_path: Path) -> None:
+def test_two_processes_come_to_the_weights_of_one(
+    family: str, shared: bool, tmp_path: Path
+) -> None:
     pytest.importorskip("torch")
     from tests.finetune.small import battles_file
     from tests.finetune.tiny import tiny_model
@@ -80,7 +83,9 @@ def test_two_processes_come_to_the_weights_of_one(family: str, tmp_path: Path) -
     battles = battles_file(tmp_path / "battles.csv")
     one = trained([sys.executable], battles, base, tmp_path / "one")
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    two = trained([sys.executable, *several], battles, base, tmp_path / "two")
+    two = trained(
+        [sys.executable, *several], battles, base, tmp_path / "two", *(["--fsdp"] * shared)
+    )
     assert set(one) == set(two)
     for name in one:
         np.testing.assert_allclose(one[name], two[name], atol=1e-5, err_msg=name)
