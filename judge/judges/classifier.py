@@ -107,14 +107,15 @@ class ClassifierJudge(Judge):
         """
         from judge.judges.recipes import FILE, read_recipe
 
-        called = called or name
         folder = Path(name)
         if (folder / FILE).is_file():
             recipe = read_recipe(folder / FILE, running=running)
             if recipe.settings["kind"] != "classifier":
                 kind = recipe.settings["kind"]
                 raise InputError(f"is a judge of the kind {kind}", file=name, mend="leave out hf:")
-            return cls.compose(recipe)
+            judge = cls.compose(recipe)
+            judge.name = called or judge.name
+            return judge
         needed("torch")
         needed("transformers")
         from judge.classifier.borrowed import borrow
@@ -134,7 +135,7 @@ class ClassifierJudge(Judge):
             )
             prepack(network)
             made.append(network)
-        return cls(made, tokenizer, name=called, running=running)
+        return cls(made, tokenizer, name=called or name, running=running)
 
     @classmethod
     def _stored(
