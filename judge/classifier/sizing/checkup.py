@@ -186,6 +186,7 @@ def examine(found: Found, run: Run, hardware: Hardware, lengths: Lengths) -> Che
         run, dtype=hardware.dtype(training=False), lora_r=run.lora_r if run.quantize else 0
     )
     training = training_memory(anatomy, run, hardware)
+    judging = judging_memory(anatomy, judging_run, hardware)
     fit = fit_settings(anatomy, run, hardware)
     return Checkup(
         found=found,
@@ -193,13 +194,28 @@ def examine(found: Found, run: Run, hardware: Hardware, lengths: Lengths) -> Che
         hardware=hardware,
         lengths=lengths,
         training=training,
-        judging=judging_memory(anatomy, judging_run, hardware),
+        judging=judging,
         training_time=training_time(anatomy, run, hardware, lengths),
         judging_time=judging_time(anatomy, judging_run, hardware, lengths),
         fit=fit,
         ladder=() if fits(training) else tuple(_ladder(anatomy, run, hardware)),
-        notes=tuple(_notes(found, run, hardware)),
+        notes=(*_notes(found, run, hardware), *_of_judging(anatomy, judging_run, hardware)),
     )
+
+
+def _of_judging(anatomy: Anatomy, run: Run, hardware: Hardware) -> Iterator[str]:
+    """What to know where a judge that is trained so does not fit a device whole."""
+    if judging_memory(anatomy, run, hardware).fits:
+        return
+    for bits in ("8bit", "4bit"):
+        held = judging_memory(anatomy, replace(run, quantize=bits, lora_r=16), hardware)
+        if held.fits and hardware.cuda:
+            yield (
+                f"judging does not fit {hardware.name} with whole weights; in {bits} it takes "
+                f"{held.total / GIB:.1f} GiB"
+            )
+            return
+    yield f"judging does not fit {hardware.name}, where each device holds the whole model"
 
 
 def _ladder(anatomy: Anatomy, run: Run, hardware: Hardware) -> Iterator[tuple[str, float]]:
@@ -275,8 +291,3 @@ def _apart(anatomy: Anatomy, found: int) -> str | None:
         f"the weights hold {found:,} parameters and the configuration makes {anatomy.total:,}: "
         "they are of different models, or part of the weights is missing"
     )
-
-
-def gib(size: float) -> float:
-    """Bytes in GiB."""
-    return size / GIB

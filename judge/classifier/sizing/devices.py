@@ -22,7 +22,7 @@ _CONTEXT, _GAPS = 0.6 * GIB, 0.04
 # What Python, torch and transformers take on a processor, before any weights.
 _PROCESS = 0.4 * GIB
 # Shares of a processor's measured peak that training and judging have.
-_SHARES = (0.55, 0.65)
+_SHARES = (0.45, 0.65)
 # A GPU that is found and not known: taken for a slow one.
 _UNKNOWN_TFLOPS = 60.0
 

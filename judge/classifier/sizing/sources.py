@@ -22,6 +22,7 @@ _FILE = "models.yaml"
 _RECIPE = "judge.yaml"
 _MOST_BYTES = 1 << 24
 _MOST_TOKENIZER = 1 << 28
+_MOST_BASES = 4
 
 
 @dataclass(frozen=True)
@@ -66,33 +67,36 @@ class Found:
     judge: dict[str, Any] | None = None
 
 
-def look_up(name: str) -> Found:
+def look_up(name: str, within: int = 0) -> Found:
     """The model of a name.
 
     Args:
         name: a folder with a config.json or a judge.yaml, a name in the hub's local cache, or one
             of the table's.
+        within: how many judges and adapters have it for their base.
 
     Raises:
         InputError: there is none, or its files cannot be used.
     """
+    if within > _MOST_BASES:
+        raise InputError("is its own base, or bases go on without end", file=name)
     if os.path.isdir(name):
-        return _of_folder(name, Path(name))
+        return _of_folder(name, Path(name), within)
     if os.path.isfile(name):
         raise InputError("is a file", file=name, mend="name the folder that it is in")
     cached = _cached(name)
     if cached is not None:
-        return replace(_of_folder(name, cached), origin="cache")
+        return replace(_of_folder(name, cached, within), origin="cache")
     return _of_table(name)
 
 
-def _of_folder(name: str, folder: Path) -> Found:
+def _of_folder(name: str, folder: Path, within: int) -> Found:
     recipe = folder / _RECIPE
     if recipe.is_file():
-        return _of_judge(name, folder, recipe)
+        return _of_judge(name, folder, recipe, within)
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
-            return _of_adapter(name, folder)
+            return _of_adapter(name, folder, within)
         raise InputError(
             "has no config.json", file=folder, mend="name a model's folder or a judge's"
         )
@@ -114,7 +118,7 @@ def _anatomy(config: Mapping[str, Any], headers: Header | None) -> Anatomy:
     return anatomy_from(headers, config)
 
 
-def _of_judge(name: str, folder: Path, recipe: Path) -> Found:
+def _of_judge(name: str, folder: Path, recipe: Path, within: int) -> Found:
     settings = _yaml(recipe)
     kind = settings.get("kind")
     if kind != "classifier":
@@ -127,7 +131,7 @@ def _of_judge(name: str, folder: Path, recipe: Path) -> Found:
     if settings.get("weights") == "lora":
         if not isinstance(base, str) or not base:
             raise InputError("does not say its base", file=recipe)
-        found = look_up(str(folder / base) if (folder / base).is_dir() else base)
+        found = look_up(str(folder / base) if (folder / base).is_dir() else base, within + 1)
     else:
         if not (folder / "config.json").is_file():
             raise InputError("has no config.json", file=folder, mend="copy it anew, whole")
@@ -142,11 +146,11 @@ def _of_judge(name: str, folder: Path, recipe: Path) -> Found:
     return replace(found, name=name, origin="judge", judge=settings)
 
 
-def _of_adapter(name: str, folder: Path) -> Found:
+def _of_adapter(name: str, folder: Path, within: int) -> Found:
     said = _json(folder / "adapter_config.json").get("base_model_name_or_path")
     if not isinstance(said, str) or not said:
         raise InputError("names no base model", file=folder / "adapter_config.json")
-    found = look_up(str(folder / said) if (folder / said).is_dir() else said)
+    found = look_up(str(folder / said) if (folder / said).is_dir() else said, within + 1)
     return replace(found, name=name)
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from click.testing import Result
 
-from finetune.config import read_config
+from finetune.config import leaves, read_config
 
 Run = Callable[..., Result]
 
@@ -79,6 +79,32 @@ def test_two_gpus_share_the_weights(run: Run) -> None:
     assert "torchrun --nproc-per-node 2 -m judge finetune train" in result.stdout
     assert "--fsdp" in result.stdout
     assert "float16" in result.stdout
+
+
+def test_a_judge_that_fits_no_device_whole_is_said(run: Run) -> None:
+    result = run("doctor", "Llama-3.1-8B", "--gpu", "T4:2", "--auto-fit")
+    assert "judging does not fit T4 with whole weights; in 8bit" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("Llama-3.1-8B", "--gpu", "T4:2", "--auto-fit"),
+        ("Llama-3.1-8B", "--gpu", "T4", "--auto-fit", "--objective", "votes"),
+        ("deberta-v3-base", "--gpu", "L4", "--form", "single", "--epochs", "3"),
+        ("Qwen3-0.6B", "--gpu", "H100", "--lora-target", "q_proj"),
+    ],
+)
+def test_the_command_that_is_shown_has_options_that_training_knows(
+    run: Run, options: tuple[str, ...]
+) -> None:
+    line = run("doctor", *options).stdout.splitlines()[-1]
+    assert " finetune train BATTLES " in line
+    words = line.split(" finetune train BATTLES ")[1].split()
+    used = {word for word in words if word.startswith("--")}
+    known = {leaf.flag for leaf in leaves()}
+    known |= {f"--no-{leaf.flag[2:]}" for leaf in leaves() if leaf.kind is bool}
+    assert used <= known
 
 
 def test_json_says_everything_in_numbers(run: Run, bert: str) -> None:

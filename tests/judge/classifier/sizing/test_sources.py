@@ -111,6 +111,16 @@ def test_an_adapter_names_its_base(tmp_path: Path) -> None:
     assert look_up(str(adapter)).anatomy.hidden == 32
 
 
+def test_what_is_its_own_base(tmp_path: Path) -> None:
+    (tmp_path / "judge.yaml").write_text("kind: classifier\nweights: lora\nbase: .\n")
+    with pytest.raises(InputError, match="its own base"):
+        look_up(str(tmp_path))
+    (tmp_path / "judge.yaml").unlink()
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "."}')
+    with pytest.raises(InputError, match="its own base"):
+        look_up(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("name", "near"),
     [
