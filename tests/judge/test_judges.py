@@ -72,7 +72,7 @@ def test_a_folder_is_loaded_by_the_kind_it_states(
         (
             "gpt",
             "no such judge: 'gpt'; a judge is one of statistical, endpoint:MODEL, vllm:FOLDER, "
-            "a folder with a judge.yaml, or a .yaml that composes others",
+            "hf:MODEL_OR_FOLDER, a folder with a judge.yaml, or a .yaml that composes others",
         ),
     ],
 )
