@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Any
 
 from judge.errors import InputError
@@ -146,140 +148,18 @@ def _ends(name: str, end: str) -> bool:
     return name == end or name.endswith("." + end) or end.endswith("." + name)
 
 
-# What a configuration need not say, by family: the defaults of transformers' configurations.
-_SMALL = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "hidden_dropout_prob": 0.1,
-}
-_LARGE = {
-    "vocab_size": 32000,
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "intermediate_size": 11008,
-    "max_position_embeddings": 2048,
-    "tie_word_embeddings": False,
-}
-_QWEN = _LARGE | {
-    "vocab_size": 151936,
-    "intermediate_size": 22016,
-    "num_key_value_heads": 32,
-    "max_position_embeddings": 32768,
-}
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": _LARGE,
-    "granite": _LARGE,
-    "smollm3": {
-        "vocab_size": 128256,
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 4,
-        "max_position_embeddings": 32768,
-        "tie_word_embeddings": True,
-    },
-    "mistral": _LARGE
-    | {
-        "intermediate_size": 14336,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 131072,
-        "sliding_window": 4096,
-    },
-    "phi3": _LARGE
-    | {
-        "vocab_size": 32064,
-        "hidden_size": 3072,
-        "intermediate_size": 8192,
-        "max_position_embeddings": 4096,
-    },
-    "gemma": {
-        "vocab_size": 256000,
-        "hidden_size": 3072,
-        "intermediate_size": 24576,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 16,
-        "head_dim": 256,
-        "max_position_embeddings": 8192,
-        "tie_word_embeddings": True,
-    },
-    "gemma2": {
-        "vocab_size": 256000,
-        "hidden_size": 2304,
-        "intermediate_size": 9216,
-        "num_hidden_layers": 26,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 256,
-        "max_position_embeddings": 8192,
-        "tie_word_embeddings": True,
-        "attn_logit_softcapping": 50.0,
-        "sliding_window": 4096,
-    },
-    "gemma3_text": {
-        "vocab_size": 262208,
-        "hidden_size": 2304,
-        "intermediate_size": 9216,
-        "num_hidden_layers": 26,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 256,
-        "max_position_embeddings": 131072,
-        "tie_word_embeddings": True,
-        "sliding_window": 4096,
-    },
-    "qwen2": _QWEN,
-    "qwen3": _QWEN | {"head_dim": 128},
-    "bert": _SMALL,
-    "roberta": _SMALL | {"vocab_size": 50265},
-    "xlm-roberta": _SMALL,
-    "camembert": _SMALL,
-    "electra": _SMALL
-    | {
-        "embedding_size": 128,
-        "hidden_size": 256,
-        "num_attention_heads": 4,
-        "intermediate_size": 1024,
-    },
-    "distilbert": {
-        "vocab_size": 30522,
-        "dim": 768,
-        "n_layers": 6,
-        "n_heads": 12,
-        "hidden_dim": 3072,
-        "max_position_embeddings": 512,
-        "dropout": 0.1,
-    },
-    "modernbert": {
-        "vocab_size": 50368,
-        "hidden_size": 768,
-        "intermediate_size": 1152,
-        "num_hidden_layers": 22,
-        "num_attention_heads": 12,
-        "max_position_embeddings": 8192,
-        "local_attention": 128,
-    },
-    "deberta-v2": _SMALL
-    | {
-        "vocab_size": 128100,
-        "hidden_size": 1536,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 24,
-        "intermediate_size": 6144,
-        "type_vocab_size": 0,
-        "max_relative_positions": -1,
-    },
-}
-FAMILIES = tuple(_DEFAULTS)
+DECODERS = (
+    *("llama", "granite", "smollm3", "mistral", "phi3", "gemma", "gemma2", "gemma3_text"),
+    *("qwen2", "qwen3"),
+)
+ENCODERS = (
+    *("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "modernbert"),
+    "deberta-v2",
+)
+FAMILIES = (*DECODERS, *ENCODERS)
 """Families whose parameters are counted from the configuration alone."""
 
+_FILE = "defaults.yaml"
 # Names that some configurations have for the same.
 _ALIASES = {
     "dim": "hidden_size",
@@ -319,20 +199,26 @@ def anatomy_of(config: Mapping[str, Any]) -> Anatomy:
         InputError: its family is not known here, or its numbers cannot be.
     """
     family = family_of(config)
-    if family not in _DEFAULTS:
+    if family not in FAMILIES:
         raise InputError(f"the family {family} is not known")
     said = {key: value for key, value in text_settings(config).items() if value is not None}
-    settings = {**_DEFAULTS[family], **said}
+    settings = {**_defaults()[family], **said}
     if family == "distilbert":  # elsewhere these names mean other things
         settings |= {usual: settings[own] for own, usual in _ALIASES.items()}
     try:
-        return (
-            _decoder(family, settings)
-            if "tie_word_embeddings" in _DEFAULTS[family]
-            else (_encoder(family, settings))
-        )
+        return (_decoder if family in DECODERS else _encoder)(family, settings)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise InputError(f"has a configuration that cannot be ({error})") from None
+
+
+@cache
+def _defaults() -> dict[str, dict[str, Any]]:
+    """What a configuration need not say, by family."""
+    import yaml
+
+    text = (resources.files(__package__) / _FILE).read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return found
 
 
 def _whole(settings: Mapping[str, Any], name: str, default: int | None = None) -> int:

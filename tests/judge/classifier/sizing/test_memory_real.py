@@ -20,7 +20,7 @@ pytest.importorskip("peft")
 import torch
 
 from judge.classifier.sizing.activations import kept
-from judge.classifier.sizing.anatomy import anatomy_of
+from judge.classifier.sizing.anatomy import FAMILIES, anatomy_of
 from judge.classifier.sizing.devices import Hardware
 from judge.classifier.sizing.memory import trainable, training_memory
 from judge.classifier.sizing.runs import Run
@@ -63,6 +63,14 @@ def network(family: str, folder: Path, *, half: bool, lora: bool) -> Any:
             found.backbone, LoraConfig(r=RANK, target_modules="all-linear")
         )
     return found.train()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_not_said_is_what_transformers_takes(family: str) -> None:
+    from transformers import AutoConfig
+
+    whole = AutoConfig.for_model(family).to_dict()
+    assert anatomy_of({"model_type": family}) == anatomy_of(whole)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
