@@ -28,6 +28,10 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
+# Several processes, each with as many threads as there are processors that wait for one another by
+# spinning: torch then takes thirty times as long. Tests want none of it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _DEFAULT = Path(__file__).parents[2] / "shared" / "data"
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
