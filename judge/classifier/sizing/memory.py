@@ -117,7 +117,7 @@ def _gaps(run: Run) -> float:
         return 0.05
     if run.full:
         return 0.45
-    return 3.0 if run.checkpointing else 1.3
+    return 3.0 if run.checkpointing else 0.9
 
 
 def _activations(anatomy: Anatomy, run: Run, *, cuda: bool) -> dict[str, float]:
