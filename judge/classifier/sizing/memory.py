@@ -111,8 +111,10 @@ def training_memory(anatomy: Anatomy, run: Run, hardware: Hardware) -> Memory:
 
 def _gaps(run: Run) -> float:
     """What glibc's allocator does not give back on a processor, as a share of what comes and goes:
-    chosen on the ten runs of scripts/bench/doctor_memory.py, so rough elsewhere. The adapters' many small tensors part free
-    memory; MALLOC_MMAP_THRESHOLD_=1048576 in the environment does away with it."""
+    chosen on the ten runs of scripts/bench/doctor_memory.py, so rough elsewhere.
+
+    The adapters' many small tensors part free memory; MALLOC_MMAP_THRESHOLD_=1048576 in the
+    environment does away with it."""
     if os.environ.get("MALLOC_MMAP_THRESHOLD_"):
         return 0.05
     if run.full:
