@@ -3,11 +3,12 @@ whose attention goes through transformers' interface.
 
 On CUDA one kernel takes all pieces at once: that of the flash-attn package where it is installed,
 else torch's own; they want half precision. Everywhere else, and in full precision, PyTorch's
-attention takes piece after piece. Scores that are capped (Gemma 2) are worked out block by block.
+attention takes piece after piece, in blocks of rows where a token does not see all before it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 IMPLEMENTATION = "arena_judge_packed"
 """What models are told that their attention is called."""
 
-# Rows of scores that are held at once where they are capped.
-_ROWS = 512
+# Rows that are looked at together where not all keys are seen: with more, more is masked.
+_ROWS = 256
+# The largest mask that is kept for the layers to come.
+_KEPT = 2**20
 # What some models hand on that changes attention and is not known here.
 _UNKNOWN = ("position_bias", "s_aux", "cache", "head_mask")
 
@@ -71,16 +74,40 @@ def attend(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    rule = Rule(scale, causal, sliding_window, softcap, dropout)
     kernel = kernel_for(query, value, softcap, dropout)
-    if kernel == "flash":
-        window = _window(causal, sliding_window)
-        return _flash(query, key, value, layout, scale, window, softcap, dropout), None
-    if kernel == "varlen":
-        return _varlen(query, key, value, layout, scale, _window(causal, sliding_window)), None
-    return (
-        _pieces(query, key, value, layout, scale, causal, sliding_window, softcap, dropout),
-        None,
-    )
+    function = {"flash": _flash, "varlen": _varlen, "pieces": _pieces}[kernel]
+    return function(query, key, value, layout, rule), None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a token sees, and how.
+
+    Attributes:
+        scale: of the scores.
+        causal: nothing that comes after it.
+        window: only what is fewer tokens away; None for all.
+        softcap: scores are softcap * tanh(score / softcap); None for as they are.
+        dropout: of what is seen, in training.
+    """
+
+    scale: float
+    causal: bool
+    window: int | None = None
+    softcap: float | None = None
+    dropout: float = 0.0
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """How far a token sees to the left and to the right; -1 is without end."""
+        left = -1 if self.window is None else self.window - 1
+        return left, 0 if self.causal else left
+
+    def plain(self, queries: int, keys: int) -> bool:
+        """Whether the last of so many tokens need no mask to see so many."""
+        wide = self.window is None or keys <= self.window
+        return wide and self.softcap is None and (not self.causal or queries == keys)
 
 
 def kernel_for(query: Tensor, value: Tensor, softcap: float | None, dropout: float) -> str:
@@ -100,17 +127,7 @@ def kernel_for(query: Tensor, value: Tensor, softcap: float | None, dropout: flo
 # --- piece after piece ----------------------------------------------------------------------------
 
 
-def _pieces(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: Layout,
-    scale: float,
-    causal: bool,
-    window: int | None,
-    softcap: float | None,
-    dropout: float,
-) -> Tensor:
+def _pieces(query: Tensor, key: Tensor, value: Tensor, layout: Layout, rule: Rule) -> Tensor:
     """What each piece sees of itself and of what it continues."""
     starts = layout.starts
     outputs = []
@@ -121,90 +138,79 @@ def _pieces(
             before = slice(starts[parent], starts[parent + 1])
             k = torch.cat([key[:, :, before], k], dim=2)
             v = torch.cat([value[:, :, before], v], dim=2)
-        if softcap is not None:
-            seen = _capped(q, k, v, scale, causal, window, softcap, dropout)
+        if rule.plain(q.shape[2], k.shape[2]):
+            seen = _attended(q, k, v, rule, None, rule.causal)
         else:
-            mask, plain = _mask(layout, q.shape[2], k.shape[2], causal, window, query.device)
-            seen = scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                attn_mask=mask,
-                dropout_p=dropout,
-                is_causal=plain,
-                scale=scale,
-                enable_gqa=k.shape[1] != q.shape[1],
-            )
+            seen = _in_blocks(q, k, v, layout, rule)
         outputs.append(seen.transpose(1, 2))
     return torch.cat(outputs, dim=1)
 
 
-def _mask(
-    layout: Layout,
-    queries: int,
-    keys: int,
-    causal: bool,
-    window: int | None,
-    device: torch.device,
-) -> tuple[Tensor | None, bool]:
-    """The mask of one piece, or None and whether it is the plain causal one."""
-    narrow = window is not None and keys > window
-    if not narrow and (not causal or queries == keys):
-        return None, causal
-    # A queries-by-keys mask that hangs on these alone, made once for all layers.
-    name = ("mask", queries, keys, causal, window if narrow else None, device)
-    if name not in layout.kept:
-        rows = torch.arange(keys - queries, keys, device=device)
-        layout.kept[name] = _allowed(rows, keys, causal, window if narrow else None)
-    return layout.kept[name], False
-
-
-def _allowed(rows: Tensor, keys: int, causal: bool, window: int | None) -> Tensor:
-    """(len(rows), keys): what tokens at these places may see."""
-    ahead = rows[:, None] - torch.arange(keys, device=rows.device)[None, :]
-    allowed = ahead >= 0 if causal else torch.ones_like(ahead, dtype=torch.bool)
-    if window is not None:
-        allowed = allowed & (ahead.abs() < window)
-    return allowed
-
-
-def _capped(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float,
-    causal: bool,
-    window: int | None,
-    softcap: float,
-    dropout: float,
-) -> Tensor:
-    """Attention whose scores are softcap * tanh(score / softcap) (Gemma 2's report, section 2)."""
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    keys, queries = key.shape[2], query.shape[2]
-    blocks = []
+def _in_blocks(q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: Rule) -> Tensor:
+    """Rows by the block, each before the keys that it can see and no others."""
+    queries, keys = q.shape[2], k.shape[2]
+    outputs = []
     for start in range(0, queries, _ROWS):
-        block = query[:, :, start : start + _ROWS]
-        scores = torch.matmul(block, key.transpose(2, 3)) * scale
-        scores = torch.tanh(scores / softcap) * softcap
-        first = keys - queries + start
-        rows = torch.arange(first, first + block.shape[2], device=query.device)
-        scores = scores.masked_fill(~_allowed(rows, keys, causal, window), -torch.inf)
-        shares = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-        if dropout:
-            shares = drop_out(shares, dropout)
-        blocks.append(torch.matmul(shares, value))
-    return torch.cat(blocks, dim=2)
+        stop = min(start + _ROWS, queries)
+        first, last = keys - queries + start, keys - queries + stop
+        low = 0 if rule.window is None else max(0, first - rule.window + 1)
+        high = keys if rule.window is None else min(keys, last + rule.window - 1)
+        high = last if rule.causal else high
+        mask = _mask(layout, stop - start, high - low, first - low, rule, q.device)
+        function = _attended if rule.softcap is None else _capped
+        seen = slice(low, high)
+        outputs.append(function(q[:, :, start:stop], k[:, :, seen], v[:, :, seen], rule, mask))
+    return torch.cat(outputs, dim=2)
+
+
+def _mask(
+    layout: Layout, rows: int, keys: int, first: int, rule: Rule, device: torch.device
+) -> Tensor:
+    """(rows, keys): what tokens from the place `first` on may see; small ones are made once for all
+    layers and pieces alike."""
+    name = (rows, keys, first, rule.causal, rule.window, device)
+    found = layout.kept.get(name)
+    if found is None:
+        places = torch.arange(first, first + rows, device=device)
+        ahead = places[:, None] - torch.arange(keys, device=device)[None, :]
+        found = ahead >= 0 if rule.causal else torch.ones_like(ahead, dtype=torch.bool)
+        if rule.window is not None:
+            found = found & (ahead.abs() < rule.window)
+        if found.numel() <= _KEPT:
+            layout.kept[name] = found
+    return found
+
+
+def _attended(
+    q: Tensor, k: Tensor, v: Tensor, rule: Rule, mask: Tensor | None, causal: bool = False
+) -> Tensor:
+    return scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=mask,
+        dropout_p=rule.dropout,
+        is_causal=causal,
+        scale=rule.scale,
+        enable_gqa=k.shape[1] != q.shape[1],
+    )
+
+
+def _capped(q: Tensor, k: Tensor, v: Tensor, rule: Rule, mask: Tensor) -> Tensor:
+    """Attention with capped scores (Gemma 2's report, section 2)."""
+    assert rule.softcap is not None
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    scores = torch.matmul(q, k.transpose(2, 3)) * (rule.scale / rule.softcap)
+    scores = (torch.tanh(scores) * rule.softcap).masked_fill(~mask, -torch.inf)
+    shares = torch.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype)
+    if rule.dropout:
+        shares = drop_out(shares, rule.dropout)
+    return torch.matmul(shares, v)
 
 
 # --- all pieces at once ---------------------------------------------------------------------------
-
-
-def _window(causal: bool, window: int | None) -> tuple[int, int]:
-    """How far a token sees to the left and to the right; -1 is without end."""
-    left = -1 if window is None else window - 1
-    return left, 0 if causal else left
 
 
 def _rows(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> tuple[Tensor, ...]:
@@ -226,16 +232,7 @@ def _rows(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> tuple[Te
     return q, k, v, *ends
 
 
-def _flash(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: Layout,
-    scale: float,
-    window: tuple[int, int],
-    softcap: float | None,
-    dropout: float,
-) -> Tensor:
+def _flash(query: Tensor, key: Tensor, value: Tensor, layout: Layout, rule: Rule) -> Tensor:
     q, k, v, ends, seen = _rows(query, key, value, layout)
     function = _flash_attn()
     assert function is not None
@@ -247,23 +244,16 @@ def _flash(
         seen,
         max(layout.lengths),
         max(layout.reach),
-        dropout_p=dropout,
-        softmax_scale=scale,
-        causal=window[1] == 0,
-        window_size=window,
-        softcap=softcap or 0.0,
+        dropout_p=rule.dropout,
+        softmax_scale=rule.scale,
+        causal=rule.causal,
+        window_size=rule.sides,
+        softcap=rule.softcap or 0.0,
     )
     return output[None]
 
 
-def _varlen(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: Layout,
-    scale: float,
-    window: tuple[int, int],
-) -> Tensor:
+def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, rule: Rule) -> Tensor:
     q, k, v, ends, seen = _rows(query, key, value, layout)
     function = _torch_varlen()
     assert function is not None
@@ -275,8 +265,8 @@ def _varlen(
         seen,
         max(layout.lengths),
         max(layout.reach),
-        scale=scale,
-        window_size=window,
+        scale=rule.scale,
+        window_size=rule.sides,
         enable_gqa=k.shape[1] != q.shape[1],
     )
     return output[None]

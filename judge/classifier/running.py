@@ -37,7 +37,7 @@ Keep = Callable[[Sequence[int], Tensor], None]
 _TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 8192}
 _FEW = 4096
 # From which share of all tokens on it pays to work through once what siblings have in common.
-_WORTH_SHARING = 0.05
+_WORTH_SHARING = 0.08
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,7 @@ _LAYOUTS = st.sampled_from(
     window=st.sampled_from([None, 1, 3, 100]),
     softcap=st.sampled_from([None, 1.5]),
     causal=st.booleans(),
+    block=st.sampled_from([1, 3, 256]),
     seed=st.integers(0, 2**31),
 )
 def test_attention_is_that_of_a_mask_over_the_row(
@@ -219,6 +220,7 @@ def test_attention_is_that_of_a_mask_over_the_row(
     window: int | None,
     softcap: float | None,
     causal: bool,
+    block: int,
     seed: int,
 ) -> None:
     causal = causal or max(layout.parents) >= 0  # only causal models share
@@ -232,21 +234,24 @@ def test_attention_is_that_of_a_mask_over_the_row(
     wanted = _dense(q, k, v, layout, causal, window, softcap)
     module = SimpleNamespace(is_causal=causal)
     options: dict[str, Any] = {"scaling": 0.3, "sliding_window": window, "softcap": softcap}
-    found, _ = attention.attend(module, q, k, v, None, layout=layout, **options)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(attention, "_ROWS", block)
+        found, _ = attention.attend(module, q, k, v, None, layout=layout, **options)
+    layout.kept.clear()
     torch.testing.assert_close(found.double(), wanted, atol=1e-5, rtol=1e-4)
     # The kernels that take all pieces at once are told the same.
     rows = {
         "_flash_attn": lambda *args, **named: _as_flash_attn(*args, **named),
         "_torch_varlen": lambda *args, **named: _as_varlen(*args, **named),
     }
-    window_of = attention._window(causal, window)
+    rule = attention.Rule(0.3, causal, window, softcap)
     with pytest.MonkeyPatch.context() as patched:
         for name, function in rows.items():
             patched.setattr(attention, name, lambda function=function: function)
-        flash = attention._flash(q, k, v, layout, 0.3, window_of, softcap, 0.0)
+        flash = attention._flash(q, k, v, layout, rule)
         torch.testing.assert_close(flash.double(), wanted, atol=1e-5, rtol=1e-4)
         if softcap is None:
-            varlen = attention._varlen(q, k, v, layout, 0.3, window_of)
+            varlen = attention._varlen(q, k, v, layout, rule)
             torch.testing.assert_close(varlen.double(), wanted, atol=1e-5, rtol=1e-4)
 
 
@@ -268,7 +273,7 @@ def _as_flash_attn(
     """What flash_attn_varlen_func is documented to do: pieces end together, at the bottom right."""
     assert ends_q.dtype == ends_k.dtype == torch.int32
     assert not dropout_p
-    assert causal == (window_size[1] == 0)
+    assert not causal or window_size[1] == 0
     outputs = []
     for piece in range(len(ends_q) - 1):
         mine = slice(int(ends_q[piece]), int(ends_q[piece + 1]))
@@ -329,7 +334,8 @@ def test_no_mask_is_as_large_as_the_row(tmp_path: Path) -> None:
     with torch.inference_mode():
         network.eval()(packed)
     assert packed.layout.kept  # windows are narrower than 30
-    assert sum(mask.numel() for mask in packed.layout.kept.values()) <= 2 * 30 * 30
+    assert max(mask.numel() for mask in packed.layout.kept.values()) <= 30 * 30
+    assert len(packed.layout.kept) <= 2
 
 
 def test_what_is_not_known_of_attention_is_refused() -> None:
