@@ -10,6 +10,7 @@ Where the family's attention allows, sequences are packed into one row without p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from inspect import signature
@@ -29,6 +30,8 @@ from judge.errors import InputError
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from judge.classifier.narrowing import Rows
+
 __all__ = ["Network", "Shape", "build"]
 
 
@@ -43,12 +46,14 @@ class Network(nn.Module):
 
     Attributes:
         causal: whether a token sees only what comes before it.
+        rows: see `judge.classifier.narrowing`; None where all tokens are worked through.
     """
 
     def __init__(self, shape: Shape, backbone: nn.Module, head: nn.Module, *, packed: bool) -> None:
         super().__init__()
         self.shape, self.backbone, self.head, self.packed = shape, backbone, head, packed
         self.causal = families.is_causal(backbone)
+        self.rows: Rows | None = None
         config = self._config
         self._first = families.first_position(config)
         self._padding = families.text_config(config).pad_token_id or 0
@@ -109,7 +114,7 @@ class Network(nn.Module):
 
     def checkpoint(self, on: bool = True) -> None:
         """Has layers worked through again in the backward pass, for less memory in training."""
-        model: Any = self._bare()
+        model: Any = self.bare
         # Older versions of transformers call it gradient checkpointing.
         new = hasattr(model, "activation_checkpointing_enable")
         kind = "activation" if new else "gradient"
@@ -126,7 +131,8 @@ class Network(nn.Module):
         """Changes what the shape says, such as `max_length`."""
         self.shape = replace(self.shape, **changes)
 
-    def _bare(self) -> nn.Module:
+    @property
+    def bare(self) -> nn.Module:
         """The backbone without the wrapping that adapters bring."""
         inner = getattr(self.backbone, "get_base_model", None)
         return self.backbone if inner is None else cast(nn.Module, inner())
@@ -136,17 +142,20 @@ class Network(nn.Module):
         return cast("PreTrainedModel", self.backbone).config
 
     def _packed(self, packed: Packed) -> Tensor:
-        output = self.backbone(
-            input_ids=packed.ids[None],
-            position_ids=packed.positions[None] + self._first,
-            layout=packed.layout,
-            **self._options,
-        )
+        looked_at = None
+        if self.shape.pooling != "mean":
+            looked_at = packed.last() if self.shape.pooling == "last" else packed.first()
+        rows = None if self.training else self.rows
+        with nullcontext() if rows is None else rows.only(looked_at):
+            output = self.backbone(
+                input_ids=packed.ids[None],
+                position_ids=packed.positions[None] + self._first,
+                layout=packed.layout,
+                **self._options,
+            )
         hidden = output.last_hidden_state[0]
-        if self.shape.pooling == "last":
-            return cast(Tensor, hidden[packed.last()].float())
-        if self.shape.pooling == "cls":
-            return cast(Tensor, hidden[packed.first()].float())
+        if looked_at is not None:
+            return cast(Tensor, hidden[looked_at].float())
         lengths = torch.tensor(packed.layout.lengths, device=hidden.device)
         return torch.segment_reduce(hidden.float(), "mean", lengths=lengths, unsafe=True)
 
@@ -171,7 +180,7 @@ class Network(nn.Module):
     @cached_property
     def _options(self) -> dict[str, Any]:
         """What every call is told: nothing is kept of it for another one."""
-        takes = "use_cache" in signature(self._bare().forward).parameters
+        takes = "use_cache" in signature(self.bare.forward).parameters
         return {"use_cache": False} if takes else {}
 
 

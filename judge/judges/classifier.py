@@ -119,7 +119,7 @@ class ClassifierJudge(Judge):
         needed("torch")
         needed("transformers")
         from judge.classifier.borrowed import borrow
-        from judge.classifier.prepacked import prepack
+        from judge.classifier.hastening import hasten
 
         made = []
         for device in devices_of(running.device):
@@ -133,7 +133,7 @@ class ClassifierJudge(Judge):
                 quantize=running.quantize,
                 attention=running.attention,
             )
-            prepack(network)
+            hasten(network)
             made.append(network)
         return cls(made, tokenizer, name=called or name, running=running)
 
@@ -143,7 +143,7 @@ class ClassifierJudge(Judge):
     ) -> ClassifierJudge:
         needed("torch")
         needed("transformers")
-        from judge.classifier.prepacked import prepack
+        from judge.classifier.hastening import hasten
         from judge.classifier.storing import load_network
 
         made = []
@@ -156,7 +156,7 @@ class ClassifierJudge(Judge):
                 quantize=running.quantize,
                 attention=running.attention,
             )
-            prepack(network)
+            hasten(network)
             made.append(network)
         return cls(made, tokenizer, name=name, running=running)
 

@@ -14,6 +14,8 @@ pytest.importorskip("transformers")
 
 from judge.classifier import hardware  # noqa: E402
 from judge.classifier.families import longest, turning_point  # noqa: E402
+from judge.classifier.hastening import hasten  # noqa: E402
+from judge.classifier.narrowing import narrow  # noqa: E402
 from judge.classifier.network import build  # noqa: E402
 from judge.classifier.packing import pack  # noqa: E402
 from judge.classifier.prepacked import available, prepack  # noqa: E402
@@ -223,3 +225,32 @@ def test_families_that_nobody_tried_are_left_as_they_are(tmp_path: Path) -> None
     network, _ = build(str(tiny_model("bert", tmp_path)))
     network.with_shape(family="unheard-of")
     assert prepack(network) == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("pooling", ["cls", "last", "mean"])
+def test_the_last_layer_looked_at_where_the_head_looks_says_the_same(
+    family: str, pooling: str, tmp_path: Path
+) -> None:
+    network, _ = build(str(tiny_model(family, tmp_path)), max_length=64, pooling=pooling)
+    ids = _ids(5, 40, 1)
+    rows: list[int] = []
+    for part in network.backbone.modules():
+        if isinstance(part, torch.nn.Linear):
+            part.register_forward_hook(lambda _, seen, __: rows.append(seen[0].shape[-2]))
+    with torch.inference_mode():
+        wanted = network.eval()(ids)
+        narrowed = narrow(network)
+        assert narrowed == (network.packed and pooling != "mean")
+        rows.clear()
+        torch.testing.assert_close(network(ids), wanted, atol=1e-6, rtol=0)
+        assert (3 in rows) == narrowed
+        hasten(network)  # and both together
+        torch.testing.assert_close(network(ids), wanted, atol=1e-5, rtol=0)
+    # In training all rows count, for what is saved would have to be there in the backward pass.
+    rows.clear()
+    network.train()
+    if not narrowed:
+        return
+    network(ids)
+    assert 3 not in rows
