@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,10 +50,18 @@ def test_what_answers_with_something_else_is_no_server(serve: Serve, content: An
 
 
 def test_what_answers_with_something_else_is_left_out(serve: Serve) -> None:
+    third = threading.Event()
+
     async def script(call: Any) -> Any:
+        if call.number == 2:
+            third.set()
         return web.json_response({"status": "ok"})
 
-    other, server = serve(script), serve()
+    async def good(call: Any) -> Any:
+        await asyncio.to_thread(third.wait)  # or it would be done before the other is known
+        return call.say()
+
+    other, server = serve(script), serve(good)
     with engine(other, server) as asked:
         assert texts(replies(asked, ask(60))) == echoes(60)
         said = "answered with something else than a chat completion; it is left out for tiny"
