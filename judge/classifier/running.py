@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -188,7 +189,7 @@ class Runner:
     def _work(self, number: int, units: Units, waiting: SimpleQueue[Ints], keep: Keep) -> None:
         """What one device does: batch after batch, the next put in before one is looked at."""
         done: tuple[Sequence[int], Tensor] | None = None
-        with torch.inference_mode():
+        with torch.inference_mode(), _on(self.networks[number].device):
             while True:
                 try:
                     batch = waiting.get_nowait()
@@ -229,6 +230,11 @@ class Runner:
         middle = len(rows) // units.together // 2 * units.together
         halves = (batch[:middle], batch[middle:])
         return [result for half in halves for result in self._run(number, units, half)]
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a GPU the one that a thread's kernels go to."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _emptied(waiting: SimpleQueue[Any]) -> None:

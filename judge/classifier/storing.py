@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from judge.classifier import families
+from judge.classifier.hardware import needed
 from judge.classifier.heads import make_head
 from judge.classifier.loading import explained, load_backbone, load_tokenizer, quiet
 from judge.classifier.network import Network
@@ -143,6 +144,7 @@ def load_adapter(backbone: nn.Module, folder: Path, *, trainable: bool = False) 
     Raises:
         InputError: it is damaged, of another kind, or does not fit.
     """
+    needed("peft")
     _there(folder, (ADAPTER, ADAPTER_CONFIG))
     with explained(folder, "the adapter"):
         said = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))

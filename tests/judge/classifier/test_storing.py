@@ -88,8 +88,9 @@ def test_an_adapter_lies_alone_and_its_base_is_found_from_the_folder(
     assert "model.safetensors" not in names
     assert "README.md" not in names
     assert settings["base"] == "../base"
-    for file in folder.glob("*.json"):  # nothing says where it was made
+    for file in folder.glob("*.json"):  # nothing says where it was made, or how it was run
         assert str(tmp_path) not in file.read_text(encoding="utf-8")
+        assert "arena" not in file.read_text(encoding="utf-8")
     (tmp_path / "one").rename(tmp_path / "two")
     monkeypatch.chdir(tmp_path.parent)
     again, _ = load_network(tmp_path / "two" / "judge", settings)
