@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout as drop_out
 from torch.nn.functional import scaled_dot_product_attention
 
+from judge.classifier import products
 from judge.errors import ArenaJudgeError
 
 if TYPE_CHECKING:
@@ -129,6 +130,10 @@ def kernel_for(query: Tensor, value: Tensor, softcap: float | None, dropout: flo
 
 def _pieces(query: Tensor, key: Tensor, value: Tensor, layout: Layout, rule: Rule) -> Tensor:
     """What each piece sees of itself and of what it continues."""
+    longest = max(layout.lengths)
+    alone = max(layout.parents) < 0 and not rule.causal and rule.plain(longest, longest)
+    if alone and products.takes(query, key, dropout=rule.dropout, lengths=layout.lengths):
+        return products.attended(query, key, value, layout.lengths, rule.scale, rule.dropout)
     starts = layout.starts
     outputs = []
     for number, parent in enumerate(layout.parents):
