@@ -82,6 +82,9 @@ class ModelConfig:
     )
     policy: str = _leaf("proportional", "What is left out of longer battles.")
     dropout: float = _leaf(0.0, "Of what the head sees.", least=0, below=1)
+    inner_dropout: float | None = _leaf(
+        None, "Of the base's own layers.  [default: what the base says]", least=0, below=1
+    )
     attention: str = _leaf(
         "auto", "Packed rows or padded ones.", choices=("auto", "packed", "padded")
     )

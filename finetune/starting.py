@@ -25,6 +25,8 @@ from judge.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# What numbers of layers are called that say how much is left out.
+_DROPOUTS = ("attention_dropout", "dropout_prob", "activation_dropout")
 JUDGE, ADAPTER, CHECKPOINT = "judge", "adapter", "checkpoint"
 
 
@@ -55,11 +57,28 @@ def start(config: Config, device: torch.device) -> Start:
     else:
         made = _from_base(config, init, kind, device)
     network = made.network
+    if config.model.inner_dropout is not None:
+        set_dropout(network.bare, config.model.inner_dropout)
     if config.run.checkpointing:
         network.checkpoint()
     for one in network.head.parameters():
         one.requires_grad_(True)
     return made
+
+
+def set_dropout(backbone: nn.Module, share: float) -> None:
+    """Has a transformer's own layers, adapters aside, leave out such a share in training.
+
+    Some layers hold it as a part of theirs, others as a number; both come from the configuration.
+    """
+    for name, part in backbone.named_modules():
+        if "lora_" in name:
+            continue
+        if isinstance(part, nn.Dropout):
+            part.p = share
+        for held in _DROPOUTS:
+            if isinstance(getattr(part, held, None), int | float):
+                setattr(part, held, share)
 
 
 def kind_of(folder: Path) -> str:

@@ -234,3 +234,19 @@ def test_without_bitsandbytes_few_bits_are_one_line(battles: Path, tmp_path: Pat
     with pytest.raises(ArenaJudgeError, match="bitsandbytes") as caught:
         start(small(battles, base, model__quantize="4bit"), CPU)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dropout_of_the_base_is_what_is_asked_for(
+    family: str, battles: Path, tmp_path: Path
+) -> None:
+    base = tiny_model(family, tmp_path / "base")
+    ids = [np.arange(5, 25), np.arange(9, 19)]
+    spread = {}
+    for share in (0.0, 0.4):
+        told = small(battles, base, model__inner_dropout=share, lora__lora=False)
+        network = start(told, CPU).network.train()
+        with torch.no_grad():
+            spread[share] = float((network.states(ids) - network.states(ids)).abs().max())
+    assert spread[0.0] == 0.0
+    assert spread[0.4] > 0.0
