@@ -129,7 +129,7 @@ def read_pool(
     return Pool(
         battles,
         np.concatenate(said) if said else np.zeros((0, 3)),
-        _about_something(joined(marks)),
+        about_something(joined(marks)),
         np.repeat(np.arange(len(files)), counts),
         np.concatenate([np.arange(count) for count in (*counts, 0)]),
         _names(files),
@@ -148,7 +148,7 @@ def _labels(file: str, battles: pd.DataFrame, wanted: bool) -> Floats:
     return np.full((len(battles), 3), np.nan) if found is None else found
 
 
-def _about_something(marks: Marks) -> Marks:
+def about_something(marks: Marks) -> Marks:
     """Battles whose prompt says nothing share no prompt."""
     nothing = battle_marks(_no_battles(("",))).prompts[0]
     prompts = np.where(marks.prompts == nothing, marks.battles, marks.prompts)
