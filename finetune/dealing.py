@@ -244,10 +244,8 @@ def _of_models(sides: Ints, codes: Ints, k: int, seed: int) -> Ints:
     open_ = np.flatnonzero(fold < 0)
     for battle in np.random.default_rng([seed, 1]).permutation(open_).tolist():
         code = int(codes[battle])
-        fold[battle] = min(
-            sides[battle].tolist(),
-            key=lambda one: (load[code, one], load[:, one].sum(), one),  # noqa: B023 used at once
-        )
+        both = np.unique(sides[battle])
+        fold[battle] = both[np.lexsort((load[:, both].sum(axis=0), load[code, both]))[0]]
         load[code, fold[battle]] += 1
     return np.asarray(fold, dtype=np.int64)
 

@@ -37,11 +37,11 @@ def test_folds_of_a_file(tmp_path: Path) -> None:
     assert (fold == folds.fold).all()
     assert (again.counts == [[2, 2, 2, 0]] * 5).all()
     said = json.loads((tmp_path / "folds" / "folds.json").read_text())
-    assert said["k"] == 5 and said["files"][0]["battles"] == 30
+    assert (said["k"], said["files"][0]["battles"]) == (5, 30)
     assert [one["learned"] for one in said["folds"]] == [24] * 5
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     asked=st.lists(st.integers(0, 12), min_size=13, max_size=40),
     k=st.integers(2, 6),
@@ -84,7 +84,7 @@ def _with_models(path: Path, pairs: list[tuple[int, int]], *, prompts: list[int]
     return write(path, rows)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     pairs=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=40, max_size=60),
     seed=st.integers(0, 99),
@@ -93,14 +93,11 @@ def test_models_of_a_fold_are_unseen(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[int, int]], seed: int
 ) -> None:
     folder = tmp_path_factory.mktemp("folds")
+    # Each model meets itself and each prompt is asked once, and so every fold has something.
     pairs = [*((n, n) for n in range(9)), *pairs]
-    prompts = [n % 30 for n in range(len(pairs))]
+    prompts = [n if n < 9 else 9 + n % 30 for n in range(len(pairs))]
     file = _with_models(folder / "b.jsonl", pairs, prompts=prompts)
-    try:
-        folds = make_folds([file], 3, by="model", seed=seed)
-    except ArenaJudgeError as error:
-        assert "nothing is left" in str(error) or "hold nothing out" in str(error)
-        return
+    folds = make_folds([file], 3, by="model", seed=seed)
     models, asked = np.array(pairs), np.array(prompts)
     for fold in range(3):
         held, learned = folds.fold == fold, folds.learned(fold)
