@@ -8,6 +8,7 @@ from judge.cli.groups import LazyGroup
 
 COMMANDS = {
     "train": ("finetune.cli.train:train", "Train a judge on labelled battles."),
+    "average": ("finetune.cli.average:average", "Make one judge of several."),
 }
 
 

@@ -1,0 +1,238 @@
+"""`arena-judge finetune average`: several judges of one base, such as those of folds, made one."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from judge.cli import options
+from judge.cli.classifier_options import Running, classifier_options
+from judge.cli.console import count, say, table
+from judge.cli.learning import finite, shown, spread
+from judge.errors import InputError
+
+if TYPE_CHECKING:
+    from finetune.average_judges import Averaged
+    from finetune.trials import Trial
+
+HOW = ("deltas", "factors")
+WEIGHTS = ("equal", "cv", "advantage")
+
+
+class _Rank(click.ParamType):
+    """A number from 1, or `exact`."""
+
+    name = "rank"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        if value == "exact" or isinstance(value, int):
+            return value
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and int(text[:9]) > 0 and len(text) < 7):
+            self.fail(f"{value!r} is no rank; write a number, or exact", param, ctx)
+        return int(text)
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, metavar="FOLDER...")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="The judge to write.")
+@click.option(
+    "--how",
+    type=click.Choice(HOW),
+    default=HOW[0],
+    show_default=True,
+    help="Of adapters: deltas, the mean of what they change in the weights; factors, the mean of "
+    "A and of B, as is often published, whose product is another thing.",
+)
+@click.option(
+    "--rank",
+    type=_Rank(),
+    metavar="N|exact",
+    help="Of the mean of deltas; exact: all that it has, the sum of the ranks.  [default: the "
+    "judges' own]",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(WEIGHTS),
+    default=WEIGHTS[0],
+    show_default=True,
+    help="cv: by the log loss on its own fold that a judge's folder states; advantage: by what "
+    "they say of the --dev battles.",
+)
+@click.option(
+    "--temperature",
+    type=options.Finite(min=1e-4),
+    default=0.05,
+    show_default=True,
+    help="With --weights cv: nats that make a judge count e times as much.",
+)
+@click.option(
+    "--dev",
+    multiple=True,
+    metavar="FILE",
+    help="Labelled battles to try it on, those of all files together; an average that loses "
+    "there against its judges is not written.",
+)
+@click.option("--force-merge", is_flag=True, help="Write it even so.")
+@click.option("--name", metavar="NAME", help="What the judge is called in tables.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the intervals, and of the order of battles for advantage.",
+)
+@options.workers
+@options.force
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output, not a table.")
+@classifier_options
+def average(
+    folders: tuple[str, ...],
+    output: str,
+    how: str,
+    rank: int | str | None,
+    weights: str,
+    temperature: float,
+    dev: tuple[str, ...],
+    force_merge: bool,
+    name: str | None,
+    seed: int,
+    workers: int,
+    force: bool,
+    as_json: bool,
+    running: Running,
+) -> None:
+    """Make one judge of several of one base: judge FOLDERs, or folders of fold-0, fold-1, ...
+
+    Of LoRA judges the adapters are averaged, and the base is not read; of judges all whose weights
+    learned, these are. Heads are averaged as they are. With --dev the average, each judge and the
+    mean of their probabilities are measured on the same battles; where the average has more log
+    loss than the judges have on the mean, it is refused, with exit code 1 and nothing written.
+
+    \b
+    Example:
+      arena-judge finetune average teachers/minilm -o averaged --dev dev.csv
+      arena-judge finetune average students/fold-* -o averaged --how factors --weights cv
+      arena-judge finetune average teachers/phi3 -o averaged --rank exact
+    """
+    from finetune.judge_folders import opened, read_judge_folder
+    from judge.classifier.hardware import needed
+
+    if weights == "advantage" and not dev:
+        raise click.UsageError("--weights advantage is learned from battles: add --dev FILE")
+    if force_merge and not dev:
+        raise click.UsageError("--force-merge says nothing without --dev FILE")
+    needed("torch")
+    needed("safetensors")
+    paths = opened(folders)
+    target = _target(output, [*map(str, paths), *dev], force=force)
+    from finetune.average_judges import Weighing
+    from finetune.average_judges import average as average_judges
+    from finetune.mean_plans import planned
+    from finetune.trials import Refused, read_ground
+
+    plan = planned([read_judge_folder(path) for path in paths], how=how, rank=rank)
+    ground = read_ground(dev, workers) if dev else None
+    try:
+        made = average_judges(
+            plan,
+            target,
+            Weighing(weights, temperature, seed),
+            ground=ground,
+            forced=force_merge,
+            name=name,
+            running=running.settings(),
+            say=say,
+        )
+    except Refused as refused:
+        _show(None, refused.trial, [], as_json)
+        raise
+    names = [one.name for one in plan.judges]
+    _show(made, made.trial, names, as_json)
+    _tell(made, names)
+
+
+def _target(output: str, read: list[str], *, force: bool) -> Any:
+    """Where the judge may go: over none of those that it is made of."""
+    from pathlib import Path
+
+    from judge.files.folders import folder_target
+
+    target = folder_target(output, inputs=read, force=force)
+    for one in map(Path, read):
+        if one.is_dir() and one.resolve().is_relative_to(target.resolve()):
+            raise InputError(f"holds {one}, which is read", file=target, mend="name another folder")
+    return target
+
+
+def _show(made: Averaged | None, trial: Trial | None, names: list[str], as_json: bool) -> None:
+    if as_json:
+        told: dict[str, object] = {"output": None if made is None else str(made.folder)}
+        if made is not None:
+            told |= {
+                "weights": dict(zip(names, made.weights, strict=True))
+                if len(set(names)) == len(names)
+                else list(made.weights),
+                "rank": made.result.rank,
+                "lost": made.result.lost,
+                "matrices": made.result.matrices,
+                "notes": list(made.notes),
+            }
+        if trial is not None:
+            told |= {
+                "refused": made is None,
+                "scores": [{"judge": one.name, **one.settings()} for one in trial.scores],
+                "less_judges": spread(trial.against_each),
+                "less_mean": spread(trial.against_mean),
+            }
+        click.echo(json.dumps(finite(told), allow_nan=False))
+        return
+    if trial is None:
+        if made is not None:
+            rows = [(n, f"{w:.4f}") for n, w in zip(names, made.weights, strict=True)]
+            for line in table(("judge", "weight"), rows):
+                click.echo(line)
+        return
+    weights = [
+        "",
+        "",
+        *("" if made is None else f"{w:.4f}" for w in (made.weights if made else ())),
+    ]
+    weights += [""] * (len(trial.scores) - len(weights))
+    scored = [
+        (
+            one.name,
+            weight,
+            f"{one.battles:,}",
+            f"{one.log_loss:.4f}",
+            _interval(one),
+            f"{one.accuracy:.1%}",
+        )
+        for one, weight in zip(trial.scores, weights, strict=True)
+    ]
+    for line in table(("judge", "weight", "battles", "log loss", "95 %", "accuracy"), scored):
+        click.echo(line)
+    click.echo(f"average less its judges' mean log loss: {shown(trial.against_each)}")
+    click.echo(f"average less the mean of their probabilities: {shown(trial.against_mean)}")
+
+
+def _tell(made: Averaged, names: list[str]) -> None:
+    for note in made.notes:
+        say(f"note: {note}")
+    result = made.result
+    if made.trial is not None and made.trial.loses:
+        say("note: it loses against its judges, and is written all the same (--force-merge)")
+    what = f"{count(len(names), 'judge')}, {count(result.matrices, 'matrix')}".replace(
+        "matrixs", "matrices"
+    )
+    if result.rank is not None:
+        what += f" of rank {result.rank}, {result.lost:.2%} of the mean change lost to the rank"
+    say(f"{made.folder}: written; the average of {what}")
+
+
+def _interval(one: Any) -> str:
+    return "-" if one.low != one.low else f"[{one.low:.4f}, {one.high:.4f}]"
