@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 from finetune import lora
 from finetune.config import Config
 from finetune.objectives import Autocast, groups_of
+from finetune.planning import Phase
 from judge.classifier import families
 from judge.classifier.batching import token_batches
 from judge.classifier.hardware import dtype_of
@@ -31,6 +32,7 @@ from judge.classifier.loading import (
     load_tokenizer,
     loading_options,
     packs,
+    plain_bits,
     quiet,
 )
 from judge.classifier.packing import pack
@@ -217,6 +219,11 @@ class Ballots:
         """(N,) tokens of each conversation."""
         return self._train.lengths
 
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """All is learned from all the time."""
+        return ()
+
     def loss(self, rows: Ints, epoch: int) -> tuple[Tensor, float, int]:
         """The summed loss of the ballots' tokens, and how many these are."""
         return self._loss(self._train, rows)
@@ -311,10 +318,7 @@ def load_writer(config: Config, device: torch.device) -> Writer:
     Raises:
         ArenaJudgeError: it cannot be had, or is not causal.
     """
-    init = None if config.model.init is None else Path(config.model.init)
-    base = config.model.base
-    if base is None:
-        raise InputError("training begins with a model", mend="name one: --base MODEL")
+    base, adapter = _origin(config)
     adapts = config.lora.lora is not False
     if config.model.quantize is not None and not adapts:
         raise InputError("weights in few bits cannot be trained", mend="add --lora")
@@ -330,17 +334,47 @@ def load_writer(config: Config, device: torch.device) -> Writer:
         raise InputError("is no model that writes", file=base, mend="take a causal one")
     if config.model.quantize is None:
         model = model.to(device)
+    else:
+        plain_bits(model)
     if config.run.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if init is not None:
-        nested = init / "adapter"
-        model = lora.adapted_from(model, nested if nested.is_dir() else init)
+    if adapter is not None:
+        model = lora.adapted_from(model, adapter)
+        if not adapts:
+            model = model.merge_and_unload(safe_merge=True).requires_grad_(True)
     elif adapts:
         model = lora.adapted(model, config.lora, seed=config.run.seed)
     most: Any = families.longest(settings) or getattr(settings, "max_position_embeddings", 4096)
     return Writer(
         base, model, load_tokenizer(base), packed, config.model.max_length or min(int(most), 4096)
     )
+
+
+def _origin(config: Config) -> tuple[str, Path | None]:
+    """The base to begin with, and the adapter to go on with, if there is one.
+
+    Raises:
+        InputError: neither is named, or they do not go together.
+    """
+    from finetune.starting import ADAPTER, JUDGE, base_of, located
+    from judge.classifier.storing import ADAPTER_CONFIG
+
+    base, init = config.model.base, config.model.init
+    if init is None:
+        if base is None:
+            raise InputError("training begins with a model", mend="name one: --base MODEL")
+        return base, None
+    kind, folder = located(Path(init))
+    if kind == ADAPTER or (kind == JUDGE and (folder / ADAPTER_CONFIG).is_file()):
+        return base or base_of(folder), folder
+    if kind == JUDGE:
+        raise InputError("is a judge that says who won, and has no more of a model that writes",
+                         file=folder, mend="go on from its base")  # fmt: skip
+    if base is not None:
+        raise InputError(
+            "holds a whole model, so it is the base itself", file=folder, mend="leave out --base"
+        )
+    return str(folder), None
 
 
 def parted(rows: Written, share: float, seed: int) -> tuple[Written, Written | None]:

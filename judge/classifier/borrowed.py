@@ -27,6 +27,7 @@ from judge.classifier.loading import (
     load_tokenizer,
     loading_options,
     packs,
+    plain_bits,
     quiet,
 )
 from judge.classifier.network import Network
@@ -87,6 +88,8 @@ def borrow(
     )
     if quantize is None:
         model = model.to(device)
+    else:
+        plain_bits(model)
     backbone, head, pooling, packed = parted(model, order, packed)
     shape = Shape(
         base=name,

@@ -57,6 +57,8 @@ def prepack(network: Network) -> int:
     known = network.shape.family in _KNOWN and first.is_floating_point()
     if not known or first.device.type != "cpu" or not available(first.dtype):
         return 0
+    if hasattr(network.backbone, "peft_config"):  # PEFT looks at the weights of its adapters
+        return 0
     done = 0
     for part in list(network.backbone.modules()):
         gelu = _gelu_within(part)

@@ -11,7 +11,6 @@ from judge.cli.console import clean, count, duration, table
 if TYPE_CHECKING:
     from judge.classifier.sizing.checkup import Checkup
     from judge.classifier.sizing.devices import Hardware
-    from judge.classifier.sizing.memory import Memory
     from judge.classifier.sizing.runs import Run
 
 _GIB = 1 << 30
@@ -160,24 +159,16 @@ def _times(checkup: Checkup) -> Iterator[str]:
 
 
 def _verdict(checkup: Checkup, steps: tuple[str, ...], *, auto_fit: bool) -> Iterator[str]:
+    from judge.classifier.sizing.fitting import NOTHING_HELPS, verdict
+
     memory = checkup.training
     if steps:
         yield f"lowered: {', '.join(steps)}"
+    yield verdict(memory)
     if checkup.verdict == "fits":
-        yield f"fits: {_gib(memory.total)} of {_gib(memory.available)} GiB{_left(memory)}"
         if auto_fit and not steps:
             yield "nothing had to be lowered"
         return
-    if checkup.verdict == "tight":
-        yield (
-            f"fits barely: {_gib(memory.total)} of {_gib(memory.available)} GiB, and an estimate "
-            "is not exact"
-        )
-    else:
-        yield (
-            f"does not fit: {_gib(memory.total)} GiB where there are {_gib(memory.available)}, "
-            f"{_gib(-memory.spare)} too many"
-        )
     if checkup.ladder:
         yield "lower, in this order, each with those before it:"
         rows = [
@@ -189,7 +180,7 @@ def _verdict(checkup: Checkup, steps: tuple[str, ...], *, auto_fit: bool) -> Ite
         if not auto_fit:
             yield f"--auto-fit takes: {', '.join(checkup.fit.steps)}"
     else:
-        yield "nothing that can be lowered makes it fit: take a smaller model or more memory"
+        yield NOTHING_HELPS
 
 
 def command(run: Run, hardware: Hardware) -> str:
@@ -210,10 +201,6 @@ def command(run: Run, hardware: Hardware) -> str:
     words += ["--epochs", f"{run.epochs:g}"] if run.epochs != 1 else []
     words += ["--dtype", run.dtype, "-o", "judges/mine"]
     return clean(" ".join(map(shlex.quote, words)))
-
-
-def _left(memory: Memory) -> str:
-    return f", {_gib(memory.spare)} to spare"
 
 
 def _gib(size: float) -> str:

@@ -22,6 +22,7 @@ from finetune.speed import effort_of, peak_flops
 from finetune.starting import start
 from finetune.statistics import Statistics
 from finetune.training import Plan, Trainer, dry_run, fit
+from judge.classifier.sizing.devices import named
 from judge.errors import ArenaJudgeError
 from tests.finetune.small import battles_file, small
 from tests.finetune.tiny import tiny_model
@@ -273,6 +274,15 @@ def test_the_effort_is_six_operations_a_weight_or_four_where_it_does_not_learn(
     adapted = start(small(battles, base, lora__lora=True, lora__r=1), CPU).network
     found = effort_of(adapted).token
     assert 4 * layers < found < 4.7 * layers
-    peak = peak_flops(CPU, torch.float32)
-    assert peak is not None
-    assert peak > 1e8
+
+
+def test_shares_are_of_the_peaks_that_doctor_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = peak_flops(CPU, torch.float32)
+    assert measured is not None
+    assert measured > 1e8
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA L4")
+    assert peak_flops(gpu, torch.bfloat16) == named("L4").half
+    assert peak_flops(gpu, torch.float32) == named("L4").single
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA Z9000")
+    assert peak_flops(gpu, torch.bfloat16) is None

@@ -12,7 +12,7 @@ from typing import Any
 from judge.classifier.families import PACKED
 from judge.classifier.sizing.anatomy import Anatomy
 from judge.classifier.sizing.devices import GIB, Hardware
-from judge.classifier.sizing.fitting import Fit, fit_settings, fits
+from judge.classifier.sizing.fitting import Fit, can_share, fit_settings, fits
 from judge.classifier.sizing.lengths import Lengths
 from judge.classifier.sizing.memory import (
     Memory,
@@ -234,7 +234,7 @@ def _ladder(anatomy: Anatomy, run: Run, hardware: Hardware) -> Iterator[tuple[st
     if run.max_length > 512:
         run = replace(run, max_length=512, batch_tokens=together * 512)
         yield rung("--max-length 512")
-    if hardware.count > 1 and not run.fsdp and run.quantize is None:
+    if hardware.count > 1 and can_share(run):
         yield "--fsdp", training_memory(anatomy, replace(run, fsdp=True), hardware).total
     if hardware.cuda and not run.full:
         for quantize in ("8bit", "4bit"):

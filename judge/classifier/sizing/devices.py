@@ -6,10 +6,12 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from judge.errors import InputError
@@ -106,13 +108,17 @@ def detected(*, measure: bool = True) -> Hardware:
         return processor(measure=measure)
     name = gpus[0][0]
     alike = [memory for one, memory in gpus if one == name]
-    found = _recognised(name)
+    return driven(name, len(alike), min(alike))
+
+
+def driven(called: str, count: int, memory: float) -> Hardware:
+    """GPUs as their driver calls them, of so many bytes each; those that are not known are taken
+    for slow ones."""
+    found = _recognised(called)
     if found is not None:
-        return _known(found, len(alike), min(alike), "found")
+        return _known(found, count, memory, "found")
     peak = _UNKNOWN_TFLOPS * 1e12
-    return Hardware(
-        name, len(alike), True, min(alike), peak, peak / 4, True, 0.3, 0.4, 10e9, "found"
-    )
+    return Hardware(called, count, True, memory, peak, peak / 4, True, 0.3, 0.4, 10e9, "found")
 
 
 def processor(*, measure: bool = True) -> Hardware:
@@ -122,6 +128,21 @@ def processor(*, measure: bool = True) -> Hardware:
     return Hardware(
         "CPU", 1, False, _memory(), half, single, half > single, training, judging, 1e9, "measured"
     )
+
+
+def peak_of(called: str, dtype: str) -> float | None:
+    """Operations a second at most of a GPU as its driver calls it; None where it is not known."""
+    found = _recognised(called)
+    return None if found is None else _known(found, 1, 0.0, "found").peak(dtype)
+
+
+def multiplied(dtype: str, side: int = 1024, seconds: float = 0.15) -> float:
+    """Operations a second of this processor at multiplying matrices by torch; the best of some."""
+    import torch
+
+    with torch.no_grad():
+        one = torch.ones(side, side, dtype=getattr(torch, dtype))
+        return _best(lambda: one @ one, side, seconds)
 
 
 def _plain(name: str) -> str:
@@ -204,6 +225,26 @@ def _memory() -> float:
     return float(min(sizes))
 
 
+def free_memory() -> float:
+    """Bytes of memory that this process can still have: what the machine has left, or its
+    container; all there is where that is not known."""
+    sizes = [_memory()]
+    with (
+        suppress(OSError, ValueError, LookupError),
+        open("/proc/meminfo", encoding="ascii") as file,
+    ):
+        told = dict(line.split(":", 1) for line in file)
+        sizes.append(int(told["MemAvailable"].split()[0]) * 1024.0)
+    folder = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):
+        limit = int((folder / "memory.max").read_text(encoding="ascii"))
+        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        # Files that were read are let go of when memory is short.
+        told = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        sizes.append(float(limit - used + int(told.get("inactive_file", 0))))
+    return max(min(sizes), 0.0)
+
+
 def _multiplied(side: int = 1024, seconds: float = 0.15) -> tuple[float, float]:
     """Operations a second of this processor at multiplying matrices, in 32 and in 16 bits; those
     by torch, where it is installed and the processor has instructions for them."""
@@ -215,17 +256,12 @@ def _multiplied(side: int = 1024, seconds: float = 0.15) -> tuple[float, float]:
 
     if find_spec("torch") is None:
         return single, single
-    import torch
-
     from judge.classifier.hardware import cpu_has_bfloat16
 
-    with torch.no_grad():
-        full = torch.ones(side, side)
-        single = max(single, _best(lambda: full @ full, side, seconds))
-        if not cpu_has_bfloat16():
-            return single, single
-        half = full.to(torch.bfloat16)
-        return single, _best(lambda: half @ half, side, seconds)
+    single = max(single, multiplied("float32", side, seconds))
+    if not cpu_has_bfloat16():
+        return single, single
+    return single, multiplied("bfloat16", side, seconds)
 
 
 def _best(multiply: Any, side: int, seconds: float) -> float:

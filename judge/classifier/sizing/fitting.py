@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from judge.classifier.sizing.anatomy import Anatomy
-from judge.classifier.sizing.devices import Hardware, detected
+from judge.classifier.sizing.devices import GIB, Hardware, detected
 from judge.classifier.sizing.memory import Memory, training_memory
 from judge.classifier.sizing.runs import Run
 
@@ -19,6 +19,7 @@ from judge.classifier.sizing.runs import Run
 _LEAST_LENGTH, _LEAST_RANK = 256, 4
 # What is left free, since no estimate is exact.
 MARGIN = 0.05
+NOTHING_HELPS = "nothing that can be lowered makes it fit: take a smaller model or more memory"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,19 @@ class Fit:
 def fits(memory: Memory) -> bool:
     """Whether a device has as much, and some to spare."""
     return memory.total <= memory.available * (1 - MARGIN)
+
+
+def verdict(memory: Memory) -> str:
+    """Whether a device has as much, in words and GiB."""
+    total, there, spare = (
+        f"{one / GIB:,.2f}" if abs(one) < 100 * GIB else f"{one / GIB:,.0f}"
+        for one in (memory.total, memory.available, abs(memory.spare))
+    )
+    if fits(memory):
+        return f"fits: {total} of {there} GiB, {spare} to spare"
+    if memory.fits:
+        return f"fits barely: {total} of {there} GiB, and an estimate is not exact"
+    return f"does not fit: {total} GiB where there are {there}, {spare} too many"
 
 
 def fit_settings(base: str | Anatomy, run: Run, hardware: Hardware | None = None) -> Fit:
@@ -92,7 +106,7 @@ def _lowered(run: Run, hardware: Hardware) -> Iterator[Run]:
     while run.max_length > _LEAST_LENGTH:
         run = _shorter(run, max(run.max_length // 2, _LEAST_LENGTH))
         yield run
-    if hardware.count > 1 and not run.fsdp and run.quantize is None:
+    if hardware.count > 1 and can_share(run):
         shared = replace(run, fsdp=True)
         yield shared
         if run.full:
@@ -104,6 +118,13 @@ def _lowered(run: Run, hardware: Hardware) -> Iterator[Run]:
     while run.lora_r > _LEAST_RANK:
         run = replace(run, lora_r=max(run.lora_r // 2, _LEAST_RANK))
         yield run
+
+
+def can_share(run: Run) -> bool:
+    """Whether weights can be shared out that are not yet: not those of few bits, nor of judges that
+    write; gradients of shared weights that learn cannot be scaled, as float16 needs."""
+    scaled = run.full and run.dtype == "float16"
+    return not (run.fsdp or run.quantize or run.objective == "votes" or scaled)
 
 
 def _shorter(run: Run, length: int) -> Run:

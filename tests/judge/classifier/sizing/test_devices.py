@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from judge.classifier.sizing.devices import GIB, detected, named, processor
+from judge.classifier.sizing.devices import GIB, detected, named, peak_of, processor
 from judge.errors import InputError
 
 
@@ -76,6 +76,13 @@ def driver(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, code: int =
         ("NVIDIA GeForce RTX 3090", 24576, "RTX-3090", 23.7),
         ("NVIDIA GeForce RTX 4090", 24564, "RTX-4090", 23.5),
         ("NVIDIA RTX A6000", 49140, "A6000", 47.5),
+        ("NVIDIA RTX 6000 Ada Generation", 49140, "RTX-6000-Ada", 47.4),
+        ("NVIDIA A10", 23028, "A10", 22.0),
+        ("NVIDIA A40", 46068, "A40", 44.4),
+        ("NVIDIA L40", 46068, "L40", 44.4),
+        ("NVIDIA H20", 97871, "H20", 95.1),
+        ("NVIDIA H100 NVL", 95830, "H100-NVL", 93.1),
+        ("NVIDIA A800-SXM4-80GB", 81251, "A800-80", 79.2),
     ],
 )
 def test_gpus_as_drivers_call_them(
@@ -114,3 +121,14 @@ def test_the_processor_is_measured() -> None:
     assert found.memory > 0
     assert found.single > 1e8
     assert found.dtype(training=True) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [("NVIDIA H100 80GB HBM3", "H100"), ("Tesla V100-SXM2-16GB", "V100-16"),
+     ("AMD Instinct MI250X", "MI250X"), ("NVIDIA GH200 480GB", "GH200")],
+)  # fmt: skip
+def test_the_peak_of_a_gpu_that_is_here_is_that_of_the_table(called: str, name: str) -> None:
+    for dtype in ("float32", "bfloat16", "float16"):
+        assert peak_of(called, dtype) == named(name).peak(dtype)
+    assert peak_of("NVIDIA Z9000", "bfloat16") is None
