@@ -5,6 +5,7 @@ Weights are read from safetensors alone, and no code that comes with a model is 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -123,6 +124,8 @@ def load_backbone(
         complete(part, found["missing_keys"], base)
     if quantize is None:
         part = part.to(device)
+    else:
+        plain_bits(part)
     if attention == "packed" and families.family_of(config) not in families.PACKED:
         verify_packing(cast("PreTrainedModel", part), str(base))
     return cast("PreTrainedModel", part), packed
@@ -189,6 +192,8 @@ def _quantization(quantize: str, dtype: torch.dtype) -> Any:
             f"{quantize} needs bitsandbytes, which cannot be imported ({reason}); "
             "pip install bitsandbytes"
         ) from None
+    # It tells of each layer in which numbers it computes.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from transformers import BitsAndBytesConfig
 
     options: dict[str, Any] = {"load_in_8bit": True}
@@ -201,6 +206,16 @@ def _quantization(quantize: str, dtype: torch.dtype) -> Any:
         }
     made: Any = BitsAndBytesConfig
     return made(**options)
+
+
+def plain_bits(model: torch.nn.Module) -> None:
+    """Has 4-bit weights on a processor stay as they are. Where it has instructions for bfloat16,
+    bitsandbytes lays them out anew when something is only judged; no gradient goes through them
+    from then on, so that training after a look at dev battles would go wrong without a word, and
+    layers whose outputs are no multiple of 32 cannot be laid out at all."""
+    for part in model.modules():
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            cast(Any, part).support_avx512bf16_for_cpu = False
 
 
 @torch.inference_mode()
