@@ -297,7 +297,8 @@ def device_of(config: Config, processes: Processes) -> torch.device:
 
     from judge.classifier.hardware import devices_of
 
-    if config.run.device is None and torch.cuda.is_available():
+    spread = config.run.device is None or (config.run.device == "cuda" and processes.count > 1)
+    if spread and torch.cuda.is_available():
         return torch.device("cuda", processes.local)
     if config.run.device is not None:
         return devices_of([config.run.device])[0]

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from judge.errors import InputError
+
 # Gradients that travel together, in elements.
 _BUCKET = 1 << 24
 
@@ -91,18 +93,36 @@ def _buckets(parameters: Iterable[torch.nn.Parameter]) -> Iterator[list[Tensor]]
         yield bucket
 
 
+def started() -> int:
+    """How many processes were started together."""
+    said = os.environ.get("WORLD_SIZE", "")
+    return max(int(said), 1) if said.isascii() and said.isdigit() else 1
+
+
 @contextmanager
-def joined() -> Iterator[Processes]:
-    """This process among those that were started with it; alone where none were."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count < 2:
+def joined(device: str | None = None) -> Iterator[Processes]:
+    """This process among those that were started with it; alone where none were.
+
+    Args:
+        device: where they train; by default a GPU each, where there are any.
+
+    Raises:
+        InputError: there are fewer GPUs than processes.
+    """
+    if started() < 2:
         yield ALONE
         return
     from torch import distributed
 
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    cuda = torch.cuda.is_available()
+    cuda = torch.cuda.is_available() and device in (None, "cuda")
     if cuda:
+        found = torch.cuda.device_count()
+        if local >= found:
+            raise InputError(
+                f"there are more processes than the {found} GPUs here",
+                mend="lower --nproc-per-node, or train with --device cpu",
+            )
         torch.cuda.set_device(local)
     distributed.init_process_group("nccl" if cuda else "gloo")
     try:

@@ -23,8 +23,11 @@ def shard(model: nn.Module, processes: Processes, *, dtype: torch.dtype) -> None
     """
     if processes.count == 1:
         raise InputError("--fsdp is for several processes", mend="start it with torchrun")
-    if dtype == torch.float16:
-        raise InputError("--fsdp does not go with float16", mend="take --dtype bfloat16")
+    if dtype == torch.float16 and all(one.requires_grad for one in model.parameters()):
+        # Each process would see by its own part alone whether gradients have overflowed.
+        raise InputError(
+            "all weights cannot learn in float16 with --fsdp", mend="take --dtype bfloat16 or --lora"
+        )
     from torch.distributed.fsdp import fully_shard
 
     own: set[nn.Parameter] = set()

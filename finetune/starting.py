@@ -117,13 +117,16 @@ def _from_judge(config: Config, folder: Path, device: torch.device) -> Start:
                 file=folder,
             )
     adapted = settings.get("weights") == "lora"
-    wanted = adapted if config.lora.lora is None else config.lora.lora
+    quantize = config.model.quantize
+    wanted = adapted or quantize is not None if config.lora.lora is None else config.lora.lora
+    if quantize is not None and not wanted:
+        raise InputError("weights in few bits cannot be trained", mend="add --lora")
     network, tokenizer = load_network(
         folder,
         settings,
         device=device,
         dtype=_dtype(config, device, adapted=wanted),
-        quantize=config.model.quantize,
+        quantize=quantize,
         attention=config.model.attention,
         merge=not wanted,
         trainable=adapted and wanted,

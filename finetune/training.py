@@ -44,8 +44,8 @@ from judge.errors import ArenaJudgeError
 Ints = npt.NDArray[np.int64]
 
 _LOOKS = 10
-# Tokens at once where nothing is said, by the kind of device.
-_BATCH = {"cpu": 4096, "cuda": 16384, "mps": 8192}
+BATCH_TOKENS = {"cpu": 4096, "cuda": 16384, "mps": 8192}
+"""Tokens at once where nothing is said, by the kind of device."""
 LR_LORA, LR_FULL = 2e-4, 3e-5
 
 
@@ -170,7 +170,7 @@ class Trainer:
         self.parameters = [one for _, one in trained(self.model)]
         self.device = self.parameters[0].device
         self.lr = learning_rate(config, self.model)
-        batch = config.run.batch_tokens or _BATCH.get(self.device.type, 4096)
+        batch = config.run.batch_tokens or BATCH_TOKENS.get(self.device.type, 4096)
         self.plan = Plan(objective.lengths, config, batch, objective.padded)
         if not len(self.plan):
             raise ArenaJudgeError("there is nothing to train on")

@@ -184,6 +184,8 @@ def _quantization(quantize: str, dtype: torch.dtype) -> Any:
         raise InputError(
             f"{quantize!r} is no quantisation", mend=f"it is one of {', '.join(QUANTIZED)}"
         )
+    # It tells of each layer in which numbers it computes.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         import_module("bitsandbytes")
     except Exception as error:  # it also fails where it finds no library for the GPU's driver
@@ -192,8 +194,6 @@ def _quantization(quantize: str, dtype: torch.dtype) -> Any:
             f"{quantize} needs bitsandbytes, which cannot be imported ({reason}); "
             "pip install bitsandbytes"
         ) from None
-    # It tells of each layer in which numbers it computes.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from transformers import BitsAndBytesConfig
 
     options: dict[str, Any] = {"load_in_8bit": True}
