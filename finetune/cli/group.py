@@ -8,7 +8,10 @@ from judge.cli.groups import LazyGroup
 
 COMMANDS = {
     "train": ("finetune.cli.train:train", "Train a judge on labelled battles."),
+    "teach": ("finetune.cli.teach:teach", "Train a judge for each fold on the others."),
+    "distill": ("finetune.cli.distill:distill", "Train a student with teachers' logits."),
     "average": ("finetune.cli.average:average", "Make one judge of several."),
+    "merge": ("finetune.cli.merge:merge", "Work a judge's adapter into its base."),
 }
 
 
