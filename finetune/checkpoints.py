@@ -18,6 +18,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +29,7 @@ from torch import Tensor
 from finetune.sharding import part_of, whole
 from judge.errors import ArenaJudgeError, InputError
 from judge.files.atomic import explained, written_whole
+from judge.files.drafts import discard, remove_stale
 from judge.files.folders import written_folder
 
 ENDING = ".training"
@@ -98,12 +100,15 @@ class Checkpoints:
         if reads:
             return
         mine = json.loads(json.dumps(run))
+        with suppress(OSError):
+            remove_stale(folder.resolve())
         if fresh and (folder / RUN).is_file():
-            shutil.rmtree(folder)
+            with explained(folder):
+                discard(folder)
         known = _read(folder / RUN) if folder.is_dir() else None
         if known is not None and known != mine:
             raise InputError(
-                f"holds an unfinished run with {_difference(known, mine)}",
+                f"holds an unfinished run with {difference(known, mine)}",
                 file=folder,
                 mend="run the same command again to finish it, or add --fresh to begin anew",
             )
@@ -123,9 +128,11 @@ class Checkpoints:
             return None
         found = _read(self._step(steps[-1]) / STATE)
         try:
-            return State(**(found or {}))
+            if found is not None:
+                return State(**found)
         except TypeError:
-            raise InputError("is damaged", file=self._step(steps[-1]), mend="remove it") from None
+            pass
+        raise InputError("is damaged", file=self._step(steps[-1]), mend="remove it")
 
     def load(self, step: int) -> Tensors:
         """What a run held after a step."""
@@ -163,8 +170,10 @@ class Checkpoints:
         return _tensors(self._best(step) / WEIGHTS)
 
     def remove(self) -> None:
-        """The run is finished."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """The run is finished. Part of a folder would be taken for somebody else's by the same
+        command after a kill."""
+        with suppress(OSError):
+            discard(self.folder)
 
     def _step(self, step: int) -> Path:
         return self.folder / f"{_STEP}-{step:07d}"
@@ -267,12 +276,12 @@ def _ours(folder: Path) -> bool:
     return all(RUN in one.name for one in folder.iterdir())
 
 
-def _difference(known: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+def difference(known: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
     """The first thing that two runs do not have in common, in words."""
     for name in sorted({*known, *mine}):
         one, other = known.get(name), mine.get(name)
         if isinstance(one, dict) and isinstance(other, dict) and one != other:
-            return _difference(one, other)
+            return difference(one, other)
         if one != other:
             return f"{name} {one!r} and not {other!r}"
     return "other settings"

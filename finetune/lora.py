@@ -111,6 +111,7 @@ def adapted_from(model: nn.Module, folder: Path) -> nn.Module:
         if str(settings.peft_type).rpartition(".")[2] != "LORA":
             raise InputError("has an adapter that is no LoRA", file=folder)
         settings.modules_to_save, settings.inference_mode = None, False
+        settings.base_model_name_or_path = None  # peft would speak of every path that is another
         settings.task_type = "CAUSAL_LM" if _writes(model) else None
         with _calm():
             made = cast(nn.Module, get_peft_model(cast(Any, model), settings))

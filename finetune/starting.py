@@ -1,13 +1,15 @@
 """What training begins with: a network from a base, or what another folder has learned already.
 
-`--init` takes a judge folder (its head and weights, or its adapter, go on), a LoRA adapter of the
-base, or a checkpoint for classifying sequences: of a reward model, with one label, the head's
-strength is the reward, so that at first P(A) : P(B) is what its Bradley-Terry model says.
+`--init` takes a judge folder (its head and weights, or its adapter, go on), a judge that writes
+ballots (its adapter or its model goes on), a LoRA adapter of the base, or a checkpoint for
+classifying sequences: of a reward model, with one label, the head's strength is the reward, so that
+at first P(A) : P(B) is what its Bradley-Terry model says.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -50,8 +52,7 @@ def start(config: Config, device: torch.device) -> Start:
     Raises:
         ArenaJudgeError: the base cannot be had, or what is asked for does not go together.
     """
-    init = None if config.model.init is None else Path(config.model.init)
-    kind = None if init is None else kind_of(init)
+    kind, init = (None, None) if config.model.init is None else located(Path(config.model.init))
     if init is not None and kind == JUDGE:
         made = _from_judge(config, init, device)
     else:
@@ -98,6 +99,24 @@ def kind_of(folder: Path) -> str:
     raise InputError(
         "holds no judge, adapter or model to go on from", file=folder, mend="name another --init"
     )
+
+
+def located(folder: Path) -> tuple[str, Path]:
+    """What a folder to go on from holds, and the folder in which that lies: of a judge that writes
+    ballots its adapter, or its model.
+
+    Raises:
+        InputError: nothing that can be gone on from.
+    """
+    kind = kind_of(folder)
+    if kind == JUDGE:
+        from judge.judges.recipes import read_recipe
+
+        if read_recipe(folder / RECIPE).settings["kind"] == "prompted":
+            for inside, within in ((ADAPTER, ADAPTER_CONFIG), ("model", "config.json")):
+                if (folder / inside / within).is_file():
+                    return kind_of(folder / inside), folder / inside
+    return kind, folder
 
 
 def _from_judge(config: Config, folder: Path, device: torch.device) -> Start:
@@ -151,7 +170,7 @@ def _from_base(config: Config, init: Path | None, kind: str | None, device: torc
             "holds a whole model, so it is the base itself", file=init, mend="leave out --base"
         )
     if base is None and init is not None:
-        base = _base_of(init) if kind == ADAPTER else str(init)
+        base = base_of(init) if kind == ADAPTER else str(init)
     if base is None:
         raise InputError("training begins with a model", mend="name one: --base MODEL")
     model = config.model
@@ -200,8 +219,12 @@ def _all_learn(backbone: nn.Module) -> None:
         one.requires_grad_(True)
 
 
-def _base_of(adapter: Path) -> str:
-    """The base that an adapter names: by its path from there, or as it says."""
+def base_of(adapter: Path) -> str:
+    """The base that an adapter names: by its path from there, or as it says.
+
+    Raises:
+        InputError: it names none, or one that is not there.
+    """
     try:
         said = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         base = said.get("base_model_name_or_path")
@@ -209,7 +232,15 @@ def _base_of(adapter: Path) -> str:
         raise InputError(f"cannot be read ({error})", file=adapter / ADAPTER_CONFIG) from None
     if not isinstance(base, str) or not base:
         raise InputError("names no base", file=adapter / ADAPTER_CONFIG, mend="add --base MODEL")
-    return str(adapter / base) if (adapter / base).is_dir() else base
+    if (adapter / base).is_dir():
+        return str(adapter / base)
+    if not os.path.isdir(base) and (base.startswith(".") or base.count("/") > 1):
+        raise InputError(
+            f"names the base model {base}, which is not there",
+            file=adapter / ADAPTER_CONFIG,
+            mend="add --base MODEL",
+        )
+    return base
 
 
 # --- heads that come along ------------------------------------------------------------------------
@@ -219,13 +250,16 @@ def head_from(network: Network, folder: Path) -> list[str]:
     """Begins with the head of a checkpoint for classifying sequences, where it is a linear one and
     ours can say the same; what was done, in words."""
     weights = _linear_head(folder)
-    if weights is None:
-        return []
-    weight, bias = weights
     shape = network.shape
+    if weights is None:
+        # An encoder's reads what a layer of its own makes of the first token.
+        return [f"the head of {folder} is left aside, and learned anew"] if _scores(folder) else []
+    weight, bias = weights
     head: Any = network.head
+    # What the reward is read from: a response by itself, its last token.
+    alike = (shape.form, shape.head, shape.pooling) == ("single", "symmetric", "last")
     with torch.no_grad():
-        if len(weight) == 1 and shape.head == "symmetric" and not shape.width:
+        if len(weight) == 1 and alike and not shape.width:
             head.strength.weight.copy_(weight)
             return [f"the head begins with the reward of {folder}"]
         if len(weight) == 3 and shape.head == "plain" and not shape.width:
@@ -237,6 +271,14 @@ def head_from(network: Network, folder: Path) -> list[str]:
     what = "a reward" if len(weight) == 1 else f"{len(weight)} classes"
     better = "; --form single would use it" if len(weight) == 1 else ""
     return [f"the head of {folder}, which gives {what}, is left aside{better}"]
+
+
+def _scores(folder: Path) -> bool:
+    """Whether a checkpoint is one for classifying sequences, and no model without a head."""
+    from judge.classifier.loading import load_config
+
+    names = load_config(str(folder)).architectures or []
+    return any("SequenceClassification" in name for name in names)
 
 
 def _linear_head(folder: Path) -> tuple[Tensor, Tensor | None] | None:

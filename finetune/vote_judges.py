@@ -54,8 +54,12 @@ def prepared(config: Config, processes: Processes = ALONE) -> Course:
         raise InputError("--fsdp is for judges that say who won", mend="leave it out")
     if config.model.form or config.model.head:
         raise InputError("a judge that writes ballots has no form and no head")
+    if config.lora.lora is not False:
+        _runs_on_vllm(config.lora.dora, config.lora.r)
     said = read_conversations(str(config.data.battles))
     writer = load_writer(config, device_of(config, processes))
+    for one in getattr(writer.model, "peft_config", {}).values():  # that training goes on with
+        _runs_on_vllm(one.use_dora, one.r)
     rows = written(said, writer.tokenizer, writer.max_length)
     notes = []
     if rows.too_long:
@@ -82,6 +86,22 @@ def prepared(config: Config, processes: Processes = ALONE) -> Course:
     return Course(writer, objective, prompt_of(said), held, digest, tuple(notes))
 
 
+def _runs_on_vllm(dora: bool, rank: int) -> None:
+    """Sees to it before the training, and not after it, that vLLM will take the adapter.
+
+    Raises:
+        InputError: it will not.
+    """
+    from judge.engines.adapters import LONGEST_RANK
+
+    if dora:
+        what = "vLLM runs no DoRA, and such a judge is asked through it"
+        raise InputError(what, mend="leave out --dora")
+    if rank > LONGEST_RANK:
+        what = f"vLLM runs adapters of rank {LONGEST_RANK} at most, and not {rank}"
+        raise InputError(what, mend="lower --lora-r")
+
+
 def make_writer(
     config: Config,
     target: Path,
@@ -99,6 +119,9 @@ def make_writer(
     say(f"{len(course.objective.lengths):,} ballots to learn from, {course.dev:,} to choose by")
     run = run_of(config, course.digest)
     checkpoints = opened(place_of(target), run, fresh=fresh, processes=processes)
+    before = checkpoints.latest()
+    if before is not None and processes.first:
+        say(f"goes on after step {before.step:,}, from {checkpoints.folder}")
     outcome = fit(course.objective, config, checkpoints, processes=processes, watch=watch)
     scores: tuple[Score, ...] = ()
     if outcome.dev_log_loss is not None:
@@ -169,8 +192,12 @@ def _write(config: Config, course: Course, made: Made, checkpoints: Checkpoints)
         named = os.path.relpath(base, folder) if os.path.isdir(base) else base
         with quiet():
             if adapted:
+                there = os.path.relpath(base, folder / ADAPTER) if os.path.isdir(base) else base
                 for one in model.peft_config.values():
-                    one.base_model_name_or_path = named
+                    one.base_model_name_or_path = there
+                    # A set otherwise, written in an order of chance: the same training would come
+                    # out as other files, and what the ledger holds of it would not be found.
+                    one.target_modules = sorted(one.target_modules)
                 model.save_pretrained(str(folder / ADAPTER), save_embedding_layers=False)
                 (folder / ADAPTER / "README.md").unlink(missing_ok=True)
             else:

@@ -23,6 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from judge.engines.adapters import find_adapter
 from judge.engines.base import Engine, Parameters, Reply, Request
 from judge.engines.ledger import Ledger
 from judge.engines.vllm_pool import Pool, Run, Task
@@ -86,7 +87,7 @@ class VllmEngine(Engine):
     ) -> None:
         super().__init__(name=f"vllm:{model}")
         self._model = find_model(model)
-        self._adapter = None if adapter is None else find_adapter(adapter)
+        self._adapter = None if adapter is None else find_adapter(adapter, self._model)
         self._settings: dict[str, Any] = {
             "model": self._model,
             "adapter": self._adapter,
@@ -293,18 +294,6 @@ def find_model(model: str | Path) -> str:
     if isinstance(model, str) and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model):
         return model
     raise ArenaJudgeError(f"{model}: no such model folder; name a folder, or a model as owner/name")
-
-
-def find_adapter(adapter: str | Path) -> str:
-    """A LoRA adapter's folder, absolute.
-
-    Raises:
-        ArenaJudgeError: it is none.
-    """
-    folder = Path(adapter).expanduser()
-    if not (folder / "adapter_config.json").is_file():
-        raise ArenaJudgeError(f"{adapter}: no LoRA adapter, there is no adapter_config.json in it")
-    return str(folder.resolve())
 
 
 def read_template(path: str | Path) -> str:

@@ -163,8 +163,9 @@ def default_dtype(*, cpu: bool, bf16: bool, config: Mapping[str, Any]) -> str:
 def lora_rank(adapter: str) -> int:
     """The smallest rank vLLM has kernels for that the adapter fits in."""
     try:
-        rank = int(json.loads((Path(adapter) / "adapter_config.json").read_text())["r"])
-    except (OSError, ValueError, KeyError, TypeError):
+        said = json.loads((Path(adapter) / "adapter_config.json").read_text())
+        rank = max(map(int, [said["r"], *(said.get("rank_pattern") or {}).values()]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise Failure(
             "adapter", f"{adapter}: not a LoRA adapter, it has no adapter_config.json with a rank"
         ) from None
@@ -250,6 +251,11 @@ class Model:
         if adapter := settings.get("adapter"):
             lora = importlib.import_module("vllm.lora.request")
             self._adapter = lora.LoRARequest("adapter", 1, adapter)
+            try:
+                # With the first request it would end the engine, and each one after it.
+                self._engine.add_lora(self._adapter)
+            except Exception as error:
+                raise Failure("adapter", f"{adapter}: {one_line(error)}") from error
         self._template: str | None = settings.get("template")
         self._template_options: dict[str, Any] = dict(settings.get("template_options") or {})
         self.length = int(self._engine.model_config.max_model_len)

@@ -73,6 +73,18 @@ def replaced(draft: Path, target: Path) -> None:
     _remove(old)
 
 
+def discard(target: Path) -> None:
+    """Takes a folder away: a kill meanwhile leaves no part of it under its name, but a stale draft.
+
+    Raises:
+        OSError: it cannot be; then it stays.
+    """
+    remove_stale(target)
+    gone = target.with_name(f"{_stem(target)}{secrets.token_hex(8)}{_ENDING}")
+    target.rename(gone)
+    _remove(gone)
+
+
 def mend_replaced(target: Path) -> None:
     """Ends what a process that was killed in the middle of `replaced` began."""
     remove_stale(target)

@@ -107,7 +107,7 @@ _KEPT = ("prompt", "orders", "samples", "temperature", "logprobs", "fit_context"
 
 def to_keep(settings: PromptedSettings, folder: Path) -> dict[str, object]:
     """How ballots were asked for, for the judge.yaml in `folder`; what is at its default is left
-    out, and a prompt file is named from there."""
+    out, and a prompt file and an adapter are named from there."""
     kept: dict[str, object] = {}
     for name in _KEPT:
         value = getattr(settings, name)
@@ -115,6 +115,8 @@ def to_keep(settings: PromptedSettings, folder: Path) -> dict[str, object]:
             kept[name] = list(value) if isinstance(value, tuple) else value
     if Path(settings.prompt).suffix in (".yaml", ".yml"):
         kept["prompt"] = os.path.relpath(settings.prompt, folder)
+    if settings.adapter is not None:
+        kept["adapter"] = os.path.relpath(Path(settings.adapter).expanduser(), folder)
     return kept
 
 
@@ -138,8 +140,15 @@ def as_kept(settings: PromptedSettings, kept: object, file: Path) -> PromptedSet
     if isinstance(prompt, str) and Path(prompt).suffix in (".yaml", ".yml"):
         values["prompt"] = str(file.parent / prompt)
     adapter = values.get("adapter")
-    if isinstance(adapter, str) and (file.parent / adapter).is_dir():
-        values["adapter"] = str(file.parent / adapter)
+    if isinstance(adapter, str):
+        beside = file.parent / Path(adapter).expanduser()
+        if not beside.is_dir():
+            raise InputError(
+                f"names the adapter {adapter}, which is not there",
+                file=file,
+                mend="put it there, or write where it is under asking",
+            )
+        values["adapter"] = str(beside)
     for name, value in values.items():
         if not isinstance(value, _TYPES[name]) or isinstance(value, bool) != (name == "logprobs"):
             raise InputError(f"asking has a {name} that cannot be", file=file)
@@ -341,8 +350,22 @@ class PromptedRecipe:
         asking = as_kept(recipe.asking, recipe.settings.get("asking"), recipe.file)
         kind, _, model = spec.partition(":")
         beside = recipe.folder / model
-        if spec.startswith(VLLM) and model.strip() and beside.is_dir():
-            spec = f"{kind}:{beside}"  # a fine-tuned model lies in its judge's folder
+        if spec.startswith(VLLM) and model.strip():
+            if beside.is_dir():
+                spec = f"{kind}:{beside}"  # a fine-tuned model lies in its judge's folder
+            elif not Path(model).is_dir() and not _may_be_hosted(model):
+                raise InputError(
+                    f"asks the model {model}, which is not there",
+                    file=recipe.file,
+                    mend="put it there, or write where it is under judge",
+                )
         judge = make_prompted(spec, asking)
-        judge.name = recipe.name(judge.name)
+        # Of a folder its own name: many adapters have one base.
+        folder = recipe.folder.resolve().name if recipe.file.name == "judge.yaml" else ""
+        judge.name = recipe.name(folder or judge.name)
         return judge
+
+
+def _may_be_hosted(model: str) -> bool:
+    """Whether a model can be one on the hub: `owner/name`, and no path."""
+    return model.count("/") == 1 and not model.startswith((".", "/", "~"))

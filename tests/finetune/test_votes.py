@@ -123,7 +123,8 @@ def test_a_judge_that_writes_is_a_recipe_for_vllm(ballots: Path, tmp_path: Path)
     assert recipe["judge"] == "vllm:../../base"
     assert recipe["asking"] == {"prompt": "discriminator", "adapter": "adapter"}
     adapter = json.loads((target / "adapter" / "adapter_config.json").read_text())
-    assert adapter["base_model_name_or_path"] == "../../base"
+    assert adapter["base_model_name_or_path"] == "../../../base"  # from where the adapter lies
+    assert adapter["target_modules"] == sorted(adapter["target_modules"])
     assert adapter["task_type"] == "CAUSAL_LM"
     assert adapter["modules_to_save"] is None
     names = set(_tensors(target / "adapter" / "adapter_model.safetensors"))

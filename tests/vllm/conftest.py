@@ -90,20 +90,27 @@ def vllm_server(
     vllm_python: str, tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A server of the tiny model on a free port of this machine."""
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with serving(vllm_python, tiny_model.model, log) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def serving(python: str, model: Path, log: Path, *more: str) -> Iterator[Server]:
+    """A server of a model, told more."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
     # -P: tests and packages here have folders named vllm.
-    command = [vllm_python, "-P", "-m", "vllm.entrypoints.openai.api_server"]
-    command += ["--model", str(tiny_model.model), "--served-model-name", NAME]
+    command = [python, "-P", "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", str(model), "--served-model-name", NAME]
     command += ["--host", "127.0.0.1", "--port", str(port), "--seed", "0"]
     command += ["--dtype", "float32", "--max-model-len", str(LENGTH), "--enforce-eager"]
     command += ["--max-num-seqs", "32", "--max-num-batched-tokens", "8192"]
     # Chunked prefills and seeded draws do not go together on a CPU.
     command += ["--no-enable-chunked-prefill", "--no-enable-prefix-caching"]
     command += ["--structured-outputs-config"]
-    command += ['{"backend": "xgrammar", "disable_any_whitespace": true}']
+    command += ['{"backend": "xgrammar", "disable_any_whitespace": true}', *more]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True

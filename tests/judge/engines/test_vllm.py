@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -145,12 +146,18 @@ def test_gpus_count_among_the_visible_ones(start: Start, monkeypatch: pytest.Mon
     assert answers(start(gpus=[1]), [ask("where")])[0].text.split()[0] == "7"
 
 
+def empty_adapter(folder: Path, rank: int) -> Path:
+    """A LoRA adapter without a matrix."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+    return folder
+
+
 def test_parameters_reach_vllm(
     start: Start, log: Callable[[], list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    adapter = tmp_path / "adapter"
-    adapter.mkdir()
-    (adapter / "adapter_config.json").write_text('{"r": 24}')
+    adapter = empty_adapter(tmp_path / "adapter", 24)
     schema = {"type": "object"}
     requests = [
         ask("say a", seed=3, temperature=1.0, sample=4, schema=schema),
@@ -400,6 +407,15 @@ def test_a_model_without_a_chat_template(start: Start, tmp_path: Path) -> None:
     assert "no chat template; give a chat template" in refused(start(template=template))
 
 
+def test_an_adapter_that_vllm_refuses_is_refused_before_anything_is_asked(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_REFUSES", "lora")
+    adapter = empty_adapter(tmp_path / "adapter", 16)
+    said = refused(start(adapter=adapter, options={"max_lora_rank": 8}))
+    assert said == f"{adapter}: LoRA rank 16 is greater than max_lora_rank 8."
+
+
 def test_folders_that_are_not_there(tmp_path: Path, model: Path) -> None:
     with pytest.raises(ArenaJudgeError, match="no such model folder"):
         VllmEngine(tmp_path / "nothing")
@@ -447,9 +463,13 @@ def test_rank_of_an_adapter(tmp_path: Path) -> None:
     for rank, allowed in ((4, 8), (8, 8), (64, 64), (65, 128)):
         (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}))
         assert lora_rank(str(tmp_path)) == allowed
-    (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(Exception, match="not a LoRA adapter"):
-        lora_rank(str(tmp_path))
+    pattern = {"r": 8, "rank_pattern": {"q_proj": 40, "v_proj": 4}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(pattern))
+    assert lora_rank(str(tmp_path)) == 64
+    for damaged in ("{}", "[]", '{"r": 8, "rank_pattern": [1]}'):
+        (tmp_path / "adapter_config.json").write_text(damaged)
+        with pytest.raises(Exception, match="not a LoRA adapter"):
+            lora_rank(str(tmp_path))
 
 
 @pytest.mark.parametrize(

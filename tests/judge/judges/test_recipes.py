@@ -14,7 +14,7 @@ from judge.errors import InputError
 from judge.judges import SHIPPED, load_judge
 from judge.judges.jury import Jury, prompted_within
 from judge.judges.prompted import PromptedJudge
-from judge.judges.prompted_settings import PromptedSettings
+from judge.judges.prompted_settings import PromptedSettings, to_keep
 from judge.judges.recipes import as_member, made_by, made_from, plain, read_recipe, written_judge
 
 
@@ -59,6 +59,30 @@ def test_what_the_user_says_goes_before_a_recipe(offline: Path) -> None:
 
 def prompted(**asking: object) -> dict[str, object]:
     return {"kind": "prompted", "judge": "endpoint:m", "asking": asking}
+
+
+def test_an_adapter_lies_where_its_recipe_says_and_nowhere_else(
+    offline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter of the same name in the folder that one happens to be in is another."""
+    (offline / "here" / "adapter").mkdir(parents=True)
+    monkeypatch.chdir(offline / "here")
+    said = {"kind": "prompted", "judge": "vllm:a/b", "asking": {"adapter": "adapter"}}
+    with pytest.raises(InputError, match="adapter, which is not there"):
+        load_judge(write(offline / "there" / "judge.yaml", said))
+    kept = to_keep(PromptedSettings(adapter="adapter"), offline / "there")
+    assert kept == {"adapter": "../here/adapter"}
+
+
+def test_a_judge_in_a_folder_is_called_as_the_folder_is(offline: Path) -> None:
+    """Many adapters have one base, whose name says nothing of them."""
+    for name in ("one", "two"):
+        judge = load_judge(str(Path(write(offline / name / "judge.yaml", prompted())).parent))
+        assert judge.name == name
+        judge.close()
+    judge = load_judge(write(offline / "alone.yaml", prompted()))
+    assert judge.name == "endpoint:m"
+    judge.close()
 
 
 @pytest.mark.parametrize("names", ["KEY_1", ["KEY_1"], ["KEY_1", "KEY_2"]])
@@ -151,6 +175,14 @@ def test_two_judges_within_one_another_are_refused(tmp_path: Path) -> None:
         ({"kind": "prompted", "judge": "statistical"}, "names no judge that asks a model"),
         ({"kind": "prompted", "judge": "endpoint:a", "asking": {"key": 1}}, "asking cannot be"),
         ({"kind": "prompted", "judge": "endpoint:a", "asking": {"samples": "x"}}, "a samples"),
+        (
+            {"kind": "prompted", "judge": "vllm:../gone"},
+            "it.yaml: asks the model ../gone, which is not there; put it there",
+        ),
+        (
+            {"kind": "prompted", "judge": "vllm:a/b", "asking": {"adapter": "adapter"}},
+            "it.yaml: names the adapter adapter, which is not there; put it there",
+        ),
         ({"kind": "statistical"}, "has weights, which lie in its folder"),
         ({"kind": "aggregated", "judge": "nowhere"}, "no such judge: 'nowhere'"),
     ],

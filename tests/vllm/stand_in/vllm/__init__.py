@@ -76,6 +76,11 @@ class _Engine:
         steps = 5 if command == "slow" else 1
         self.running[number] = [command, rest, parameters, len(text), common, steps]
 
+    def add_lora(self, request):
+        if "lora" in os.environ.get("STAND_IN_REFUSES", ""):
+            raise ValueError("LoRA rank 16 is greater than max_lora_rank 8.\nwith advice")
+        return True
+
     def abort_request(self, numbers):
         for number in numbers:
             self.running.pop(number, None)
