@@ -7,11 +7,14 @@ import click
 from judge.cli.groups import LazyGroup
 
 COMMANDS = {
+    "folds": ("finetune.cli.folds:folds", "Deal battles out to folds."),
+    "logits": ("finetune.cli.logits:logits", "Keep what teachers say of battles."),
     "train": ("finetune.cli.train:train", "Train a judge on labelled battles."),
     "teach": ("finetune.cli.teach:teach", "Train a judge for each fold on the others."),
     "distill": ("finetune.cli.distill:distill", "Train a student with teachers' logits."),
     "average": ("finetune.cli.average:average", "Make one judge of several."),
     "merge": ("finetune.cli.merge:merge", "Work a judge's adapter into its base."),
+    "quantize": ("finetune.cli.quantize:quantize", "Write a judge in 8 or 4 bits."),
 }
 
 

@@ -6,7 +6,7 @@ Weights are read from safetensors alone, and no code that comes with a model is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from judge.classifier import families
 from judge.classifier.attention import register
 from judge.classifier.hardware import needed
+from judge.classifier.quantized import load_quantized, scheme_of
 from judge.errors import ArenaJudgeError, InputError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 ATTENTIONS = ("auto", "packed", "padded")
 QUANTIZED = ("8bit", "4bit")
+_NO_BITS = "leave out --quantize"
 
 
 @contextmanager
@@ -112,10 +114,27 @@ def load_backbone(
     """
     config = load_config(str(base))
     packed = packs(families.family_of(config), attention)
+    scheme = scheme_of(config, base)
+    if scheme is not None:
+        if quantize is not None:
+            raise InputError(f"has weights in {scheme.bits} bits already", file=base, mend=_NO_BITS)
+        with explained(base, "the model"), quiet():
+            kind = register() if packed else None
+            small = load_quantized(
+                base, config, scheme, dtype=dtype, device=device, attention=kind
+            )
+        return small, packed
+    kept = _kept_by_library(config)
+    if kept is not None and quantize is not None:
+        raise InputError(f"has weights in {kept[0]} bits already", file=base, mend=_NO_BITS)
     with explained(base, "the model"):
         from transformers import AutoModel
 
         options = loading_options(dtype, device, packed=packed, quantize=quantize)
+        if kept is not None:
+            library_settings(kept, dtype)  # says if there is none
+            options["device_map"] = {"": str(device)}
+            quantize = kept
         with quiet():
             model, found = AutoModel.from_pretrained(
                 str(base), config=config, output_loading_info=True, **options
@@ -161,7 +180,7 @@ def loading_options(
     if packed:
         options["attn_implementation"] = register()
     if quantize is not None:
-        options["quantization_config"] = _quantization(quantize, dtype)
+        options["quantization_config"] = library_settings(quantize, dtype)
         options["device_map"] = {"": str(device)}
     return options
 
@@ -179,7 +198,21 @@ def packs(family: str, attention: str) -> bool:
     return attention == "packed" or (attention == "auto" and family in families.PACKED)
 
 
-def _quantization(quantize: str, dtype: torch.dtype) -> Any:
+def _kept_by_library(config: Any) -> str | None:
+    """How bitsandbytes keeps the weights that a configuration is of, if it does."""
+    said = getattr(config, "quantization_config", None)
+    said = said if isinstance(said, Mapping) or said is None else said.to_dict()
+    if said is None or said.get("quant_method") != "bitsandbytes":
+        return None
+    return "4bit" if said.get("load_in_4bit") else "8bit"
+
+
+def library_settings(quantize: str, dtype: torch.dtype) -> Any:
+    """What transformers is told, so that bitsandbytes keeps the weights.
+
+    Raises:
+        ArenaJudgeError: no such way, or the library cannot be imported.
+    """
     if quantize not in QUANTIZED:
         raise InputError(
             f"{quantize!r} is no quantisation", mend=f"it is one of {', '.join(QUANTIZED)}"
