@@ -108,7 +108,7 @@ def quantize(
     for package in ("torch", "transformers", "safetensors"):
         needed(package)
     from finetune.judge_folders import read_judge_folder
-        from finetune.quantizing import Settings
+    from finetune.quantizing import Settings
     from finetune.quantizing import quantize as made_small
     from finetune.sources import read_pool
     from finetune.worth import read_measured
@@ -120,9 +120,7 @@ def quantize(
     measured = None if dev is None else read_measured(dev, workers=workers)
     sources = made_from([Path(calibration)]) if Path(calibration).is_file() else {}
     with _Layers() as layers:
-        made = made_small(
-            judge, pool, target, settings, dev=measured, sources=sources, tick=layers
-        )
+        made = made_small(judge, pool, target, settings, dev=measured, sources=sources, tick=layers)
     if as_json:
         click.echo(json.dumps(_as_dict(made), allow_nan=False))
     else:

@@ -107,8 +107,8 @@ def multiplied_out(values: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor
 
 
 def packed(values: Tensor, bits: int) -> Tensor:
-    """(out, words) int32 of (out, in) whole numbers; the first in the lowest bits, each with half of
-    what the bits can count added to it."""
+    """(out, words) int32 of (out, in) whole numbers; the first in the lowest bits, each with half
+    of what the bits can count added to it."""
     each = 32 // bits
     raised = values.to(torch.int64) + 2 ** (bits - 1)
     raised = pad(raised, (0, -raised.shape[1] % each)).view(len(values), -1, each)
