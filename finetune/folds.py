@@ -129,13 +129,28 @@ class Folds:
 
     def places(self, battles: pd.DataFrame, file: str | Path | None = None) -> Ints:
         """(N,) which of the M each battle is; raises as `of` does."""
+        found = self.found(battles, file)
+        lost = np.flatnonzero(found < 0)
+        if len(lost):
+            what = f"{quoted(battles[ID].iloc[int(lost[0])])} is not in the folds"
+            raise _at(what, battles, int(lost[0]), file, "make folds of this very file")
+        return found
+
+    def found(self, battles: pd.DataFrame, file: str | Path | None = None) -> Ints:
+        """(N,) which of the M each battle is, -1 for those whose id and text are both unknown: no
+        judge of these folds has learned from them.
+
+        Raises:
+            InputError: an id stands twice, or is that of another text, or a text has another id.
+        """
         marks = battle_marks(battles).battles
-        found = np.empty(len(battles), dtype=np.int64)
+        found = np.full(len(battles), -1, dtype=np.int64)
         taken: dict[int, int] = {}
         for row, (name, mark) in enumerate(zip(battles[ID], marks.tolist(), strict=True)):
             place = self._known.get((sound(name), mark))
             if place is None:
-                raise self._unknown(name, battles, row, file)
+                self._unknown(name, mark, battles, row, file)
+                continue
             if place in taken:
                 before = row_number(battles, taken[place], file)
                 what = f"{quoted(name)} stands in row {before} too, with the same text"
@@ -164,17 +179,21 @@ class Folds:
         return found
 
     @cached_property
-    def _ids(self) -> frozenset[str]:
-        return frozenset(self.ids)
+    def _either(self) -> tuple[frozenset[str], frozenset[int]]:
+        return frozenset(self.ids), frozenset(self.marks.tolist())
 
     def _unknown(
-        self, name: str, battles: pd.DataFrame, row: int, file: str | Path | None
-    ) -> InputError:
-        if sound(name) in self._ids:
+        self, name: str, mark: int, battles: pd.DataFrame, row: int, file: str | Path | None
+    ) -> None:
+        """Raises for battles that are half known."""
+        ids, marks = self._either
+        if sound(name) in ids:
             what = f"{quoted(name)} is another battle in the folds: its text is not the same"
+        elif mark in marks:
+            what = f"{quoted(name)} has another id in the folds"
         else:
-            what = f"{quoted(name)} is not in the folds"
-        return _at(what, battles, row, file, "make folds of this very file")
+            return
+        raise _at(what, battles, row, file, "make folds of this very file")
 
 
 def row_number(battles: pd.DataFrame, row: int, file: str | Path | None = None) -> int:

@@ -15,6 +15,7 @@ COMMANDS = {
     "average": ("finetune.cli.average:average", "Make one judge of several."),
     "merge": ("finetune.cli.merge:merge", "Work a judge's adapter into its base."),
     "quantize": ("finetune.cli.quantize:quantize", "Write a judge in 8 or 4 bits."),
+    "ensemble": ("finetune.cli.ensemble:ensemble", "Judges or predictions of folds as one."),
 }
 
 

@@ -47,6 +47,7 @@ class Network(nn.Module):
     Attributes:
         causal: whether a token sees only what comes before it.
         rows: see `judge.classifier.narrowing`; None where all tokens are worked through.
+        multiple: of how many tokens what is worked through at once is filled up to.
     """
 
     def __init__(self, shape: Shape, backbone: nn.Module, head: nn.Module, *, packed: bool) -> None:
@@ -54,6 +55,7 @@ class Network(nn.Module):
         self.shape, self.backbone, self.head, self.packed = shape, backbone, head, packed
         self.causal = families.is_causal(backbone)
         self.rows: Rows | None = None
+        self.multiple = 1
         config = self._config
         self._first = families.first_position(config)
         self._padding = families.text_config(config).pad_token_id or 0
@@ -103,8 +105,8 @@ class Network(nn.Module):
                 raise ValueError("this network pads: give it sequences")
             return self._padded(ids)
         if not isinstance(ids, Packed):
-            ids = pack(ids, shared=shared if self.shares else None, device=self.device)
-        elif ids.shares and not self.shares:
+            return self._filled(ids, shared if self.shares else None)
+        if ids.shares and not self.shares:
             raise ValueError("beginnings are shared by causal networks only")
         return self._packed(ids)
 
@@ -141,6 +143,17 @@ class Network(nn.Module):
     def _config(self) -> PretrainedConfig:
         return cast("PreTrainedModel", self.backbone).config
 
+    def _filled(self, ids: Ids, shared: Sequence[int] | None) -> Tensor:
+        """The states of sequences in one row, with another sequence at its end that fills it up."""
+        packed = pack(ids, shared=shared, device=self.device)
+        missing = -packed.tokens % self.multiple
+        if not missing:
+            return self._packed(packed)
+        rows = [torch.as_tensor(one) for one in ids]
+        filler = rows[0].new_full((missing,), self._padding)
+        full = pack([*rows, filler], shared=shared, device=self.device)
+        return self._packed(full)[: len(ids)]
+
     def _packed(self, packed: Packed) -> Tensor:
         looked_at = None
         if self.shape.pooling != "mean":
@@ -164,6 +177,8 @@ class Network(nn.Module):
         if not rows or min(map(len, rows)) == 0:
             raise ValueError("no sequences, or one without a token")
         tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self._padding)
+        missing = -tokens.shape[1] % self.multiple
+        tokens = nn.functional.pad(tokens, (0, missing), value=self._padding)
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
         mask = torch.arange(tokens.shape[1], device=self.device)[None] < lengths[:, None]
         output = self.backbone(

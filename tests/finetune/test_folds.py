@@ -120,8 +120,12 @@ def test_battles_are_known_by_id_and_text(tmp_path: Path) -> None:
             file,
         )
     renamed = battles.assign(id=["other", *battles["id"].tolist()[1:]])
-    with pytest.raises(InputError, match=r"row 1, column id: 'other' is not in the folds"):
+    with pytest.raises(InputError, match=r"row 1, column id: 'other' has another id in the folds"):
         folds.of(renamed, file)
+    new = read_battles(_file(tmp_path / "new.jsonl", [90], first=90))
+    assert folds.found(new).tolist() == [-1]
+    with pytest.raises(InputError, match=r"row 1, column id: 'n90' is not in the folds"):
+        folds.of(new, file)
     with pytest.raises(InputError, match=r"row 2, column id: 'n1' stands in row 2 too"):
         folds.of(battles.iloc[[1, 1]], file)
 
