@@ -178,6 +178,39 @@ class ClassifierJudge(Judge):
             self._runner = None
         super().close()
 
+    def logits(self, battles: pd.DataFrame) -> Floats:
+        """(N, O, 3) log-probabilities of N battles as they stand in the table, for each of the O
+        `orders` that they were shown in, or a single one from a symmetric head; several lengths are
+        averaged. NaN where the network gave no number."""
+        tokens = self._encoders[0].read(battles)
+        return np.asarray(np.mean([self._raw(one, tokens) for one in self._encoders], axis=0))
+
+    def pad_to(self, multiple: int) -> None:
+        """Has what the networks work through at once filled up to a multiple of so many tokens."""
+        with self._turn:
+            for network in () if self._runner is None else self._runner.networks:
+                network.multiple = multiple
+
+    def _raw(self, encoder: BattleEncoder, tokens: BattleTokens) -> Floats:
+        """(N, O, 3): see `logits`, for one length."""
+        encoded = encoder.assemble(tokens, self.orders)
+        with self._turn:
+            if self._runner is None:
+                raise RuntimeError("the judge is closed")
+            found = self._runner.logits(encoded)
+        found[~np.isfinite(found).all(axis=1)] = np.nan
+        shifted = found - found.max(axis=1, keepdims=True)
+        weights = np.exp(shifted)
+        # A and B first: the sum is not to depend on which of them is which.
+        shifted -= np.log((weights[:, 0] + weights[:, 1]) + weights[:, 2])[:, None]
+        if self.shape.sequences == 2:
+            return np.asarray(shifted[:, None])
+        said = shifted.reshape(-1, len(self.orders), 3)
+        for place, order in enumerate(self.orders):
+            if order == "BA":
+                said[:, place] = said[:, place][:, [1, 0, 2]]
+        return said
+
     def _proba(self, tokens: BattleTokens) -> Floats:
         """(N, 3): the mean over lengths and orders."""
         said = [self._of_length(encoder, tokens) for encoder in self._encoders]
