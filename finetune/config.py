@@ -24,6 +24,7 @@ from judge.errors import InputError
 FILE = "train.yaml"
 """What the resolved config is called in a judge folder."""
 PREFERENCE, VOTES = "preference", "votes"
+EACH, MEAN = "each", "mean"
 NONE = "none"
 """What is written for a leaf that can be empty and is to be."""
 
@@ -50,6 +51,10 @@ class DataConfig:
         "prompt", "Which repeated battles are left out.", choices=("prompt", "battle", "none")
     )
     near: bool = _leaf(False, "Leave out battles that are nearly another, too.")
+    folds: str | None = _leaf(None, "Folds of BATTLES, as `finetune folds` writes them.")
+    fold: int | None = _leaf(
+        None, "Learn from the other folds, and measure on this one; from 0.", least=0
+    )
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,30 @@ class OptimisationConfig:
 
 
 @dataclass(frozen=True)
+class DistillationConfig:
+    """What teachers have to do with it (see `finetune.distilling`)."""
+
+    teacher: tuple[str, ...] = _leaf((), "Tables of logits, as `finetune logits` writes them.")
+    alpha: float = _leaf(
+        0.7, "Weight of the teachers beside the labels, which have the rest.", least=0, most=1
+    )
+    temperature: float = _leaf(
+        1.0, "What teachers' and student's logits are divided by.", least=0.05, most=1000
+    )
+    mse: float = _leaf(0.0, "Weight of the squared difference of probabilities.", least=0)
+    cosine: float = _leaf(0.0, "Weight of the cosine distance of probabilities.", least=0)
+    several: str = _leaf(
+        EACH,
+        "Several teachers: the mean of the losses by each, or one loss by their mean.",
+        choices=(EACH, MEAN),
+    )
+    curriculum: float = _leaf(
+        0.0, "Share of the epochs, the first, that learns from teachers alone.", least=0, most=1
+    )
+    in_fold: bool = _leaf(False, "Take teachers that have learned from what they label.")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """How it is run."""
 
@@ -177,6 +206,7 @@ class Config:
     model: ModelConfig = ModelConfig()
     lora: LoraConfig = LoraConfig()
     optimisation: OptimisationConfig = OptimisationConfig()
+    distillation: DistillationConfig = DistillationConfig()
     run: RunConfig = RunConfig()
 
 

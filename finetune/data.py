@@ -23,10 +23,11 @@ from finetune.sifting import Reason, exchanged, kin, pooled_labels, sift
 from finetune.sources import Extra, Floats, Ints, Pool, parse_extra, read_pool
 from judge.battles import ID
 from judge.comparing.leaks import Seen, merged
+from judge.comparing.marks import Marks
 from judge.errors import InputError
 from judge.files.turns import RESPONSES
 
-__all__ = ["Extra", "FileCounts", "TrainingSet", "parse_extra", "read_training"]
+__all__ = ["Extra", "FileCounts", "TrainingSet", "parse_extra", "read_training", "training_of"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class TrainingSet:
         dropped: a row a battle that was read and is not here: `source`, `id`, its number in the
             file from 1 (`battle`), and the `reason`.
         seen: marks of all of them, which the judge keeps (see `judge.comparing.leaks`).
+        places: (N,) which of all that was read each is.
+        turned: (N,) those whose responses were exchanged.
     """
 
     battles: pd.DataFrame
@@ -79,6 +82,8 @@ class TrainingSet:
     counts: tuple[FileCounts, ...]
     dropped: pd.DataFrame
     seen: Seen
+    places: Ints
+    turned: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.battles)
@@ -96,7 +101,14 @@ class TrainingSet:
             seen=replace(
                 self.seen, marks=self.seen.marks.take(chosen), sources=self.seen.sources[chosen]
             ),
+            places=self.places[chosen],
+            turned=self.turned[chosen],
         )
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """(N,) those with a label; the others are there for what teachers say of them."""
+        return np.asarray(~np.isnan(self.labels).any(axis=1))
 
 
 def read_training(
@@ -127,7 +139,29 @@ def read_training(
     """
     pool = read_pool([file, *(extra.file for extra in extras)], workers=workers)
     held = read_pool(held_out, labelled=False, workers=workers)
-    reasons = sift(pool, held.marks, dedupe=dedupe, near=near)
+    return training_of(pool, held.marks, extras, dedupe=dedupe, near=near, seed=seed, file=file)
+
+
+def training_of(
+    pool: Pool,
+    held: Marks,
+    extras: Sequence[Extra] = (),
+    *,
+    dedupe: str = "prompt",
+    near: bool = False,
+    seed: int = 0,
+    file: str | None = None,
+    known: npt.NDArray[np.bool_] | None = None,
+) -> TrainingSet:
+    """What `read_training` makes of what it has read.
+
+    Args:
+        pool: the battles of the main file and of the extras.
+        held: marks of what is left out, with its prompts.
+        known: (N,) battles that are learned from without a label, since teachers speak of them.
+        file: the main one, for messages.
+    """
+    reasons = sift(pool, held, dedupe=dedupe, near=near, known=known)
     labels = pool.labels if dedupe == "none" else pooled_labels(pool, reasons)
     rows = np.flatnonzero(reasons == None)  # noqa: E711 of each cell
     if not len(rows):
@@ -146,6 +180,8 @@ def read_training(
         _counts(pool, reasons, weights, turned, pooled),
         _dropped(pool, reasons),
         Seen(left.marks, left.source.astype(np.uint16), pool.names),
+        rows,
+        turned[rows],
     )
 
 

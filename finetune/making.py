@@ -23,16 +23,18 @@ from finetune.checkpoints import Checkpoints, place_of
 from finetune.config import Config
 from finetune.preparing import Battles, Measured, encoder_of, examples, measuring_tokens
 from finetune.processes import ALONE, Processes
+from judge.battles import ID
 
 if TYPE_CHECKING:
     import torch
 
-    from finetune.objectives import Preference
     from finetune.starting import Start
     from finetune.training import Outcome, Watcher
 
 Floats = npt.NDArray[np.float64]
 
+OUT_OF_FOLD = "out-of-fold.csv"
+"""What the judge of a fold says of the battles that are held out there."""
 _ROUNDS = 1000
 
 
@@ -70,6 +72,7 @@ class Made:
         scores: on the dev battles, whose best step was chosen by them, and on held-out ones.
         parameters: of the network; `learning` of them learned.
         notes: what there is to say besides.
+        out_of_fold: (N, 3) probabilities of the battles held out in its fold; None without folds.
     """
 
     folder: Path
@@ -78,13 +81,24 @@ class Made:
     parameters: int
     learning: int
     notes: tuple[str, ...]
+    out_of_fold: Floats | None = None
+
+
+def told_of(config: Config) -> dict[str, Any]:
+    """All of a config that weights depend on."""
+    tree = configs.to_tree(config)
+    for name in ("output", "name", "device", "tensorboard"):
+        del tree["run"][name]
+    if config.data.folds is None:
+        del tree["data"]["folds"], tree["data"]["fold"]
+    if not config.distillation.teacher:
+        del tree["distillation"]
+    return tree
 
 
 def run_of(config: Config, *hashed: bytes) -> dict[str, Any]:
     """What makes a run this one: all that its weights depend on."""
-    tree = configs.to_tree(config)
-    for name in ("output", "name", "device", "tensorboard"):
-        del tree["run"][name]
+    tree = told_of(config)
     digest = hashlib.sha256()
     for part in hashed:
         digest.update(hashlib.sha256(part).digest())
@@ -128,21 +142,25 @@ def make(
         shard(start.network, processes, dtype=dtype)
     objective = objective_of(config, start, battles)
     train = battles.train
-    run = run_of(config, train.seen.marks.battles.tobytes(), train.labels.tobytes())
+    hashed = [train.seen.marks.battles.tobytes(), train.labels.tobytes()]
+    if battles.teachers is not None:
+        hashed.append(battles.teachers.values.tobytes())
+    run = run_of(config, *hashed)
     checkpoints = opened(place_of(target), run, fresh=fresh, processes=processes)
     before = checkpoints.latest()
     if before is not None and processes.first:
         say(f"goes on after step {before.step:,}, from {checkpoints.folder}")
     outcome = fit(objective, config, checkpoints, processes=processes, watch=watch)
-    scores = _scores(config, objective, start, battles, processes)
+    measured = _measured(config, start, battles, processes)
     network = start.network
     made = Made(
         folder=target,
         outcome=outcome,
-        scores=scores,
+        scores=tuple(score(one, proba, config.run.seed) for one, proba in measured),
         parameters=sum(one.numel() for one in network.parameters()),
         learning=sum(one.numel() for one in network.parameters() if one.requires_grad),
         notes=start.notes,
+        out_of_fold=None if battles.fold is None else _of_fold(battles, measured),
     )
     state = None
     if config.run.fsdp:
@@ -164,14 +182,10 @@ def opened(
     return found if processes.first else Checkpoints(folder, run, reads=True)
 
 
-def _scores(
-    config: Config,
-    objective: Preference,
-    start: Start,
-    battles: Battles,
-    processes: Processes,
-) -> tuple[Score, ...]:
-    """On the dev battles and on those that were held out."""
+def _measured(
+    config: Config, start: Start, battles: Battles, processes: Processes
+) -> list[tuple[Measured, Floats]]:
+    """What the judge says of the dev battles and of those that were held out."""
     from finetune.objectives import predict
     from finetune.optimising import Precision
     from judge.classifier.hardware import dtype_of
@@ -184,8 +198,13 @@ def _scores(
     for one in (*([] if battles.dev is None else [battles.dev]), *battles.held_out):
         held = examples(encoder, one.battles, one.labels, one.weights)
         proba = predict(start.network, held.encoded, budget, precision.autocast, processes)
-        found.append(score(one, proba, config.run.seed))
-    return tuple(found)
+        found.append((one, proba))
+    return found
+
+
+def _of_fold(battles: Battles, measured: list[tuple[Measured, Floats]]) -> Floats:
+    """What it says of its fold."""
+    return next(proba for one, proba in measured if one is battles.held_out[0])
 
 
 def score(measured: Measured, proba: Floats, seed: int) -> Score:
@@ -226,15 +245,21 @@ def write(
     from judge.files.folders import written_folder
     from judge.judges.recipes import FILE as RECIPE
     from judge.judges.recipes import plain
+    from judge.predictions import write_predictions
 
     with written_folder(made.folder) as folder:
         settings = save_network(start.network, start.tokenizer, folder, state=state)
         settings = {"kind": settings.pop("kind"), **_named(config), **settings}
+        if battles.fold is not None:
+            settings |= {"fold": battles.fold.number, "folds": battles.fold.fingerprint}
         settings |= provenance(config, made, len(battles.train))
         text = yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True, width=100)
         (folder / RECIPE).write_text(text, encoding="utf-8")
         (folder / configs.FILE).write_text(configs.to_yaml(config), encoding="utf-8")
         write_seen(folder, battles.seen)
+        if made.out_of_fold is not None:
+            held = battles.held_out[0].battles
+            write_predictions(folder / OUT_OF_FOLD, held[ID], made.out_of_fold)
         shutil.copy(checkpoints.folder / FILE, folder / FILE)
         if (checkpoints.folder / BOARD).is_dir():
             shutil.copytree(checkpoints.folder / BOARD, folder / BOARD)
@@ -248,15 +273,11 @@ def provenance(config: Config, made: Made, learned_from: int) -> dict[str, Any]:
     """What judge.yaml says of how a judge was made and how good it is."""
     from importlib.metadata import version
 
-    from finetune.data import parse_extra
     from judge.judges.recipes import made_by, made_from
 
-    data, outcome = config.data, made.outcome
-    files = [Path(data.battles or ""), *(Path(parse_extra(one).file) for one in data.extra)]
-    if data.dev is not None:
-        files.append(Path(data.dev))
+    outcome = made.outcome
     by = made_by(
-        "finetune train",
+        "finetune distill" if config.distillation.teacher else "finetune train",
         objective=config.optimisation.objective,
         steps=outcome.steps,
         best_step=outcome.best_step,
@@ -270,9 +291,25 @@ def provenance(config: Config, made: Made, learned_from: int) -> dict[str, Any]:
     return {
         "measured": {one.name: one.settings() for one in made.scores},
         "trained_on": learned_from,
-        "made_from": made_from([file for file in files if file.is_file()]),
+        "made_from": made_from(sources_of(config)),
         "made_by": by,
     }
+
+
+def sources_of(config: Config) -> list[Path]:
+    """The files that a judge learns from."""
+    from finetune.data import parse_extra
+    from finetune.folds import TABLE
+    from finetune.teachers import tables_of
+
+    data = config.data
+    files = [Path(data.battles or ""), *(Path(parse_extra(one).file) for one in data.extra)]
+    files += [Path(one) for one in tables_of(config.distillation.teacher)]
+    if data.dev is not None:
+        files.append(Path(data.dev))
+    if data.folds is not None:
+        files.append(Path(data.folds) / TABLE)
+    return [file for file in files if file.is_file()]
 
 
 def _adapted(made: Made) -> bool:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from finetune.planning import Phase
 from judge.classifier.batching import token_batches
 from judge.classifier.network import Network
 from judge.classifier.tokens import Encoded
@@ -44,6 +45,10 @@ class Objective(Protocol):
     @property
     def lengths(self) -> Ints:
         """(N,) tokens of each row."""
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """What is learned from when; nothing where all is from the beginning to the end."""
 
     def loss(self, rows: Ints, epoch: int) -> tuple[Tensor, float, int]:
         """The weighted sum of the rows' losses, the sum of the weights, and the tokens that the
@@ -94,6 +99,33 @@ class Examples:
         return len(self.encoded) // max(len(self), 1)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What of battles goes through the network, for L logits.
+
+    Attributes:
+        sequences: the places of the sequences.
+        rows: (L,) the battle of each logit.
+        turned: (L,) those that are shown in the order BA.
+        weights: (L,) of the losses.
+    """
+
+    sequences: Ints
+    rows: Ints
+    turned: npt.NDArray[np.bool_]
+    weights: Floats
+
+
+def as_shown(values: Floats, turned: npt.NDArray[np.bool_]) -> Floats:
+    """(..., L, 3) what is said of battles in their file, for the order that each is shown in."""
+    return np.where(turned[:, None], values[..., _TURNED], values)
+
+
+def like(values: npt.NDArray[Any], logits: Tensor) -> Tensor:
+    """Values beside logits, in 32 bits."""
+    return torch.from_numpy(np.ascontiguousarray(values)).to(logits.device, torch.float32)
+
+
 class Preference:
     """Who won: three logits for each battle and order.
 
@@ -133,39 +165,52 @@ class Preference:
         """(N,) tokens of each battle: of all sequences that are shown of it."""
         return np.asarray(self._sizes.sum(axis=1))
 
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """All is learned from all the time."""
+        return ()
+
     def weight(self, rows: Ints) -> float:
         """The sum of the battles' weights."""
         return float(self._train.weights[rows].sum())
 
     def loss(self, rows: Ints, epoch: int) -> tuple[Tensor, float, int]:
         """See `Objective`."""
-        sequences, targets, weights = self.batch(rows, epoch)
+        shown = self.shown(rows, epoch)
         encoded = self._train.encoded
-        ids = [encoded.ids[place] for place in sequences.tolist()]
-        shared = encoded.shared[sequences].tolist() if self._together == 2 else None
+        ids = [encoded.ids[place] for place in shown.sequences.tolist()]
+        shared = encoded.shared[shown.sequences].tolist() if self._together == 2 else None
         logits = self.model(ids, shared)
-        device = logits.device
-        each = soft_cross_entropy(
-            logits, torch.from_numpy(targets).to(device, torch.float32), self._smoothing
-        )
-        summed = (each * torch.from_numpy(weights).to(device, torch.float32)).sum()
-        return summed, float(weights.sum()), sum(map(len, ids))
+        weights = torch.from_numpy(shown.weights).to(logits.device, torch.float32)
+        summed = (self.losses(logits, shown) * weights).sum()
+        return summed, float(shown.weights.sum()), sum(map(len, ids))
+
+    def losses(self, logits: Tensor, shown: Shown) -> Tensor:
+        """(L,) how far logits are off."""
+        targets = as_shown(self._train.labels[shown.rows], shown.turned)
+        return soft_cross_entropy(logits, like(targets, logits), self._smoothing)
+
+    def shown(self, rows: Ints, epoch: int) -> Shown:
+        """What is shown of battles."""
+        weights, first = self._train.weights[rows], rows * self._train.each
+        one = np.zeros(len(rows), dtype=np.bool_)
+        if self._orders == "sides":
+            return Shown((first[:, None] + np.arange(2)).ravel(), rows, one, weights)
+        if self._orders == "both":
+            sequences = (first[:, None] + np.arange(2)).ravel()
+            turned = np.tile([False, True], len(rows))
+            return Shown(sequences, np.repeat(rows, 2), turned, np.repeat(weights / 2, 2))
+        if self._orders == "AB":
+            return Shown(first, rows, one, weights)
+        coins = self._turned(epoch)[rows]
+        return Shown(first + coins, rows, coins == 1, weights)
 
     def batch(self, rows: Ints, epoch: int) -> tuple[Ints, Floats, Floats]:
         """What is shown of battles: the places of the sequences, and (L, 3) labels and (L,) weights
         of the logits."""
-        labels, weights = self._train.labels[rows], self._train.weights[rows]
-        each = self._train.each
-        first = rows * each
-        if self._orders == "sides":
-            return (first[:, None] + np.arange(2)).ravel(), labels, weights
-        if self._orders == "both":
-            both = np.stack([labels, labels[:, _TURNED]], axis=1).reshape(-1, 3)
-            return (first[:, None] + np.arange(2)).ravel(), both, np.repeat(weights / 2, 2)
-        if self._orders == "AB":
-            return first, labels, weights
-        turned = self._turned(epoch)[rows]
-        return first + turned, np.where(turned[:, None], labels[:, _TURNED], labels), weights
+        shown = self.shown(rows, epoch)
+        labels = as_shown(self._train.labels[shown.rows], shown.turned)
+        return shown.sequences, labels, shown.weights
 
     @property
     def _together(self) -> int:

@@ -11,11 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from finetune.config import Config
-from finetune.data import TrainingSet, parse_extra, read_training
+from finetune.data import TrainingSet, parse_extra, read_training, training_of
+from finetune.folding import Fold, read_fold
 from finetune.sifting import kin
-from finetune.sources import read_pool
+from finetune.sources import Pool, read_pool
 from finetune.splitting import split
+from finetune.teachers import Teachers, read_teachers
 from judge.comparing.leaks import Seen, merged
+from judge.comparing.marks import joined
 from judge.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,6 +61,8 @@ class Battles:
         held_out: what the judge is measured on in the end.
         seen: marks of all that the judge hangs on, dev battles among them.
         notes: what there is to say of the split.
+        fold: the fold that is held out, first of what is measured on; None without folds.
+        teachers: what they say of `train`; None without any.
     """
 
     train: TrainingSet
@@ -65,6 +70,8 @@ class Battles:
     held_out: tuple[Measured, ...]
     seen: Seen
     notes: tuple[str, ...] = ()
+    fold: Fold | None = None
+    teachers: Teachers | None = None
 
 
 def read(config: Config, *, workers: int = 1) -> Battles:
@@ -76,44 +83,104 @@ def read(config: Config, *, workers: int = 1) -> Battles:
     data = config.data
     if data.battles is None:
         raise InputError("training wants battles", mend="name a file of them")
-    kept = [*([] if data.dev is None else [data.dev]), *data.held_out]
-    whole = read_training(
-        data.battles,
-        [parse_extra(extra) for extra in data.extra],
-        held_out=tuple(dict.fromkeys(kept)),
-        dedupe=data.dedupe,
-        near=data.near,
-        seed=config.run.seed,
-        workers=workers,
-    )
+    pooled = _pooled(config, data.battles, workers)
+    whole, fold = pooled.whole, pooled.fold
     held_out = tuple(_file(name, workers) for name in data.held_out)
+    if fold is not None:
+        held_out = (_labelled(fold.name, pooled.pool.take(np.flatnonzero(fold.held))), *held_out)
+    train, dev, seen, notes = whole, None, whole.seen, []
     if data.dev is not None:
         # What is measured on in the end is not chosen by either.
         rest = read_training(data.dev, held_out=data.held_out, workers=workers)
         dev = _measured(Path(data.dev).name, rest)
-        return Battles(whole, dev, held_out, merged([whole.seen, rest.seen]))
-    if not data.dev_share:
-        return Battles(whole, None, held_out, whole.seen)
-    parts = split(whole, data.dev_share, seed=config.run.seed)
-    notes: tuple[str, ...] = ()
-    if len(parts.apart):
-        what = "battles of --extra are about prompts of the dev battles and are left out"
-        notes = (f"{len(parts.apart):,} {what}",)
-    dev = _measured("dev", whole.take(parts.held_out))
-    return Battles(whole.take(parts.train), dev, held_out, whole.seen, notes)
+        seen = merged([whole.seen, rest.seen])
+    elif data.dev_share:
+        parts = split(whole, data.dev_share, seed=config.run.seed)
+        if len(parts.apart):
+            what = "battles of --extra are about prompts of the dev battles and are left out"
+            notes.append(f"{len(parts.apart):,} {what}")
+        train = whole.take(parts.train)
+        dev = _measured("dev", whole.take(parts.held_out))
+    if dev is not None and not len(dev):
+        raise InputError(
+            "the dev battles have no labels",
+            file=data.dev or data.battles,
+            mend="add --dev FILE or --dev-share 0",
+        )
+    teachers = None
+    if pooled.teachers is not None:
+        teachers = pooled.teachers.take(pooled.rows[train.places], train.turned)
+        notes.append(_taught(train, teachers))
+    return Battles(train, dev, held_out, seen, tuple(notes), fold, teachers)
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """What the files hold, and what of it may be learned from."""
+
+    pool: Pool
+    rows: Ints
+    whole: TrainingSet
+    fold: Fold | None
+    teachers: Teachers | None
+
+
+def _pooled(config: Config, file: str, workers: int) -> _Pooled:
+    data, asked = config.data, config.distillation.teacher
+    extras = [parse_extra(extra) for extra in data.extra]
+    files = [file, *(extra.file for extra in extras)]
+    pool = read_pool(files, labelled=not asked, workers=workers)
+    kept = [*([] if data.dev is None else [data.dev]), *data.held_out]
+    held = read_pool(tuple(dict.fromkeys(kept)), labelled=False, workers=workers).marks
+    fold, teachers = None, None
+    if data.fold is not None and data.folds is None:
+        raise InputError(f"fold {data.fold} of which folds?", mend="name them: --folds FOLDER")
+    if data.folds is not None:
+        if data.fold is None:
+            raise InputError("a judge learns from all folds but one", mend="say which: --fold 0")
+        fold = read_fold(data.folds, data.fold, pool, file)
+        held = joined([held, pool.marks.take(fold.held)])
+    if asked:
+        teachers = read_teachers(asked, pool, in_fold=config.distillation.in_fold)
+    rows = np.arange(len(pool)) if fold is None else np.flatnonzero(fold.learned)
+    whole = training_of(
+        pool.take(rows),
+        held,
+        extras,
+        dedupe=data.dedupe,
+        near=data.near,
+        seed=config.run.seed,
+        file=file,
+        known=None if teachers is None else teachers.known[rows],
+    )
+    return _Pooled(pool, rows, whole, fold, teachers)
+
+
+def _taught(train: TrainingSet, teachers: Teachers) -> str:
+    """What there is to say of teachers."""
+    known, labelled = teachers.known, train.labelled
+    found = f"{int(known.sum()):,} of {len(train):,} battles have logits of "
+    found += teachers.names[0] if len(teachers.names) == 1 else f"{len(teachers.names)} teachers"
+    return found + (f", {int((~labelled).sum()):,} of them no label" if not labelled.all() else "")
 
 
 def _measured(name: str, of: TrainingSet) -> Measured:
+    of = of if of.labelled.all() else of.take(np.flatnonzero(of.labelled))
     return Measured(name, of.battles, of.labels, of.weights, of.prompts)
 
 
 def _file(name: str, workers: int) -> Measured:
     """The labelled battles of a file."""
     pool = read_pool([name], workers=workers)
+    return _labelled(pool.names[0], pool, name)
+
+
+def _labelled(name: str, pool: Pool, file: str | None = None) -> Measured:
+    """The labelled battles of a pool."""
     pool = pool.take(np.flatnonzero(~np.isnan(pool.labels).any(axis=1)))
     if not len(pool):
-        raise InputError("has no labelled battles to measure on", file=name)
-    return Measured(pool.names[0], pool.battles, pool.labels, np.ones(len(pool)), kin(pool.marks))
+        raise InputError("has no labelled battles to measure on", file=file or name)
+    return Measured(name, pool.battles, pool.labels, np.ones(len(pool)), kin(pool.marks))
 
 
 def encoder_of(start: Start) -> Any:
@@ -132,21 +199,39 @@ def encoder_of(start: Start) -> Any:
 
 def objective_of(config: Config, start: Start, battles: Battles) -> Preference:
     """What the loop works on."""
+    from finetune.distilling import Distillation, mixture_of
     from finetune.objectives import Preference
 
     encoder = encoder_of(start)
     how = config.optimisation
     both = start.network.shape.sequences == 2 or how.orders != "AB"
-    train = battles.train
-    dev = battles.dev
-    return Preference(
+    train, dev, teachers = battles.train, battles.dev, battles.teachers
+    learned = examples(encoder, train.battles, train.labels, train.weights, both=both)
+    measured = None
+    if dev is not None:
+        measured = examples(encoder, dev.battles, dev.labels, dev.weights)
+    tokens = measuring_tokens(config, start.network.device)
+    if teachers is None:
+        return Preference(
+            start.network,
+            learned,
+            measured,
+            orders=how.orders,
+            smoothing=how.smoothing,
+            seed=config.run.seed,
+            batch_tokens=tokens,
+        )
+    return Distillation(
         start.network,
-        examples(encoder, train.battles, train.labels, train.weights, both=both),
-        None if dev is None else examples(encoder, dev.battles, dev.labels, dev.weights),
+        learned,
+        measured,
+        teachers=teachers.values,
+        mixture=mixture_of(config.distillation),
+        main=train.source == 0,
         orders=how.orders,
         smoothing=how.smoothing,
         seed=config.run.seed,
-        batch_tokens=measuring_tokens(config, start.network.device),
+        batch_tokens=tokens,
     )
 
 

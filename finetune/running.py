@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from finetune.config import VOTES, Config
 from finetune.processes import ALONE, Processes
+from judge.errors import InputError
 
 if TYPE_CHECKING:
     from finetune.making import Made
@@ -30,6 +31,7 @@ def run(
     if config.optimisation.objective == VOTES:
         from finetune.vote_judges import make_writer
 
+        check_plain(config)
         return make_writer(config, target, processes=processes, watch=watch, fresh=fresh, say=say)
     from finetune.making import device_of, make
     from finetune.preparing import read
@@ -46,6 +48,17 @@ def run(
     )
 
 
+def check_plain(config: Config) -> None:
+    """Sees to it that ballots are not asked for with what they do not go with.
+
+    Raises:
+        InputError: they are.
+    """
+    parted = config.data.folds is not None or config.distillation.teacher
+    if parted and config.optimisation.objective == VOTES:
+        raise InputError("folds and teachers are for judges that say who won, not for ballots")
+
+
 def rehearse(
     config: Config, *, processes: Processes = ALONE, workers: int = 1, steps: int = 3
 ) -> Speed | Statistics:
@@ -56,6 +69,7 @@ def rehearse(
     if config.optimisation.objective == VOTES:
         from finetune.vote_judges import prepared
 
+        check_plain(config)
         return dry_run(prepared(config, processes).objective, config, steps, processes=processes)
     from finetune.making import device_of
     from finetune.preparing import encoder_of, objective_of, read

@@ -39,7 +39,12 @@ _HELD_OUT = {
 
 
 def sift(
-    pool: Pool, held_out: Marks, *, dedupe: str = "prompt", near: bool = False
+    pool: Pool,
+    held_out: Marks,
+    *,
+    dedupe: str = "prompt",
+    near: bool = False,
+    known: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.object_]:
     """(N,) why each battle is not trained on, a `Reason`; None for those that are.
 
@@ -48,11 +53,13 @@ def sift(
         held_out: battles that none may be, nearly be, or share the prompt of.
         dedupe: one of `DEDUPE`.
         near: leave out what is another battle but for small edits, too.
+        known: (N,) battles that need no label.
     """
     if dedupe not in DEDUPE:
         raise ValueError(f"dedupe is one of {', '.join(DEDUPE)}, and not {dedupe}")
     reasons = np.full(len(pool), None, dtype=object)
-    reasons[np.isnan(pool.labels).any(axis=1)] = Reason.UNLABELLED
+    unlabelled = np.isnan(pool.labels).any(axis=1)
+    reasons[unlabelled if known is None else unlabelled & ~known] = Reason.UNLABELLED
     rest = _left(reasons)
     found = find(pool.marks.take(rest), held_out)
     for kind, reason in _HELD_OUT.items():
@@ -74,19 +81,22 @@ def sift(
 
 def pooled_labels(pool: Pool, reasons: npt.NDArray[np.object_]) -> Floats:
     """(N, 3) labels; a battle that stands in its file several times has the mean of what is said of
-    it there, its responses matched whichever way round they stand."""
+    it there, its responses matched whichever way round they stand; NaN where nothing is."""
     said = np.array([reason in (None, Reason.COPY) for reason in reasons], dtype=np.bool_)
     rows = np.flatnonzero(said)
     keys = np.stack([pool.source[rows].astype(np.uint64), pool.marks.battles[rows]], axis=1)
-    which, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)[1:]
-    which = which.ravel()
+    which = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
     turned = pool.marks.turned[rows] < 0
-    sums = np.zeros((len(counts), 3))
-    np.add.at(sums, which, exchanged(pool.labels[rows], turned))
+    own = exchanged(pool.labels[rows], turned)
+    labelled = ~np.isnan(own).any(axis=1)
+    size = int(which.max(initial=-1)) + 1
+    counts, sums = np.zeros(size), np.zeros((size, 3))
+    np.add.at(counts, which[labelled], 1)
+    np.add.at(sums, which[labelled], own[labelled])
     labels = pool.labels.copy()
-    several = counts[which] > 1  # one alone keeps its digits
-    means = exchanged(sums[which] / counts[which][:, None], turned)
-    labels[rows[several]] = means[several]
+    several = counts[which] > labelled  # one alone keeps its digits
+    means = sums[which[several]] / counts[which[several]][:, None]
+    labels[rows[several]] = exchanged(means, turned[several])
     return labels
 
 

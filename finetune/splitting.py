@@ -81,5 +81,6 @@ def folds_of(labels: Floats, prompts: Ints, folds: int, seed: int = 0) -> Ints:
 
 
 def strata_of(labels: Floats) -> Ints:
-    """(N,) which of A, B and tie has most of each label."""
-    return np.asarray(labels.argmax(axis=1), dtype=np.int64)
+    """(N,) which of A, B and tie has most of each label; 3 without one."""
+    unlabelled = np.isnan(labels).any(axis=1)
+    return np.where(unlabelled, 3, labels.argmax(axis=1)).astype(np.int64)

@@ -168,7 +168,7 @@ def _empty(training: TrainingSet) -> npt.NDArray[np.bool_]:
 def _mean_labels(training: TrainingSet) -> dict[str, tuple[float, float, float]]:
     means = {}
     for place, name in enumerate(training.names):
-        own = training.labels[training.source == place]
+        own = training.labels[(training.source == place) & training.labelled]
         if len(own):
             a, b, tie = own.mean(axis=0).round(4).tolist()
             means[name] = (a, b, tie)

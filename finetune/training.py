@@ -35,7 +35,8 @@ from finetune.optimising import (
     set_rate,
     trained,
 )
-from finetune.ordering import Steps, batches_of, epoch_steps, share_of
+from finetune.ordering import batches_of, share_of
+from finetune.planning import Plan
 from finetune.processes import ALONE, Processes
 from finetune.sharding import is_shared, part_of, whole
 from finetune.speed import effort_of, peak_flops, peak_memory
@@ -109,49 +110,6 @@ class Speed:
         return self.total_tokens / max(self.tokens_second, 1e-9)
 
 
-class Plan:
-    """All steps of a run.
-
-    Args:
-        lengths: (N,) tokens of each row.
-        config: what the run is told.
-        batch_tokens: tokens at once.
-        padded: whether batches are padded.
-    """
-
-    def __init__(self, lengths: Ints, config: Config, batch_tokens: int, padded: bool) -> None:
-        how = config.optimisation
-        self.lengths, self._seed = lengths, config.run.seed
-        self.sizes = Steps(how.step_tokens, how.step_battles, batch_tokens, padded)
-        self._counts: list[int] = []
-        self.tokens = 0
-        whole, part = int(how.epochs), how.epochs - int(how.epochs)
-        for epoch in range(whole + (part > 0)):
-            steps = self._epoch(epoch)
-            count = len(steps) if epoch < whole else math.ceil(part * len(steps))
-            if how.max_steps:
-                count = min(count, how.max_steps - sum(self._counts))
-            self._counts.append(count)
-            self.tokens += int(sum(lengths[rows].sum() for rows in steps[:count]))
-
-    def __len__(self) -> int:
-        return sum(self._counts)
-
-    def after(self, step: int) -> Iterator[tuple[int, float, Ints]]:
-        """The epoch of each step after the first so many, how far the run is after it, and its
-        rows."""
-        done = 0
-        for epoch, count in enumerate(self._counts):
-            if done + count > step:
-                steps = self._epoch(epoch)
-                for place in range(max(step - done, 0), count):
-                    yield epoch, epoch + (place + 1) / len(steps), steps[place]
-            done += count
-
-    def _epoch(self, epoch: int) -> list[Ints]:
-        return epoch_steps(self.lengths, self.sizes, seed=self._seed, epoch=epoch)
-
-
 class Trainer:
     """What one run holds: weights, what the optimizer remembers, and how far it is.
 
@@ -171,7 +129,8 @@ class Trainer:
         self.device = self.parameters[0].device
         self.lr = learning_rate(config, self.model)
         batch = config.run.batch_tokens or BATCH_TOKENS.get(self.device.type, 4096)
-        self.plan = Plan(objective.lengths, config, batch, objective.padded)
+        phases = objective.phases
+        self.plan = Plan(objective.lengths, config, batch, objective.padded, phases)
         if not len(self.plan):
             raise ArenaJudgeError("there is nothing to train on")
         from judge.classifier.hardware import dtype_of

@@ -17,10 +17,14 @@ _METAVARS = {
     "data.extra": "[WEIGHT*]FILE",
     "data.dev": "FILE",
     "data.held_out": "FILE",
+    "data.folds": "FOLDER",
+    "distillation.teacher": "GLOB",
     "model.base": "MODEL",
     "model.init": "FOLDER",
     "run.output": "FOLDER",
 }
+DISTILLATION = tuple(leaf.path for leaf in leaves() if leaf.path.startswith("distillation."))
+"""What only a student is told."""
 _KINDS = {str: "TEXT", int: "N", float: "X", tuple: "TEXT"}
 
 

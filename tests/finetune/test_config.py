@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.cli.config_options import resolved, variable
+from finetune.cli.config_options import DISTILLATION, resolved, variable
+from finetune.cli.distill import distill
+from finetune.cli.teach import teach
 from finetune.cli.train import train
 from finetune.config import (
     Config,
@@ -56,12 +59,23 @@ def test_what_is_saved_is_read_again(data: st.DataObject) -> None:
         assert read_config(file) == config
 
 
-def test_every_leaf_has_an_option_with_its_words() -> None:
-    text = " ".join(CliRunner().invoke(train, ["--help"]).output.split())
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        (train, ("data.battles", *DISTILLATION)),
+        (teach, ("data.battles", "data.fold", *DISTILLATION)),
+        (distill, ("data.battles", "data.fold")),
+    ],
+)
+def test_every_leaf_has_an_option_with_its_words(
+    command: click.Command, without: tuple[str, ...]
+) -> None:
+    text = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
     flags = [leaf.flag for leaf in leaves()]
     assert len(set(flags)) == len(flags)
     for leaf in leaves():
-        if leaf.path == "data.battles":
+        if leaf.path in without:
+            assert leaf.path in ("data.battles", "data.fold") or f"{leaf.flag} " not in text
             continue
         assert f"{leaf.flag} " in text
         assert leaf.about.split(";")[0].split(".  [")[0] in text.replace("- ", "-")

@@ -1,0 +1,101 @@
+"""What `teach` and `distill` have in common: a judge for each fold, and what is told of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from finetune.cli.training_runs import MEASURED, Watch, measured, needs
+from judge.cli.console import count, say, table
+
+if TYPE_CHECKING:
+    from finetune.config import Config
+    from finetune.teaching import Course
+
+FOLD = click.option(
+    "--fold",
+    "fold",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="N",
+    help="Make the judges of these folds, from 0.  [default: all]",
+)
+
+
+def teach_folds(
+    config: Config,
+    which: tuple[int, ...],
+    *,
+    fresh: bool,
+    workers: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Makes the judges of folds, and says how good they are."""
+    needs()
+    from finetune.processes import joined
+    from finetune.teaching import teach
+
+    if not which and config.data.fold is not None:
+        which = (config.data.fold,)
+    config = replace(config, data=replace(config.data, fold=None))
+    with joined() as processes:
+        course = teach(
+            config,
+            Path(str(config.run.output)),
+            which,
+            processes=processes,
+            watching=lambda _: Watch(processes.first),
+            force=force,
+            fresh=fresh,
+            workers=workers,
+            say=say if processes.first else lambda line: None,
+        )
+    if processes.first:
+        _tell(course, as_json)
+
+
+def _tell(course: Course, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_as_dict(course), allow_nan=False))
+    else:
+        rows = [
+            (one.score.name, *measured(one.score), f"{one.best_step:,}", "" if one.new else "kept")
+            for one in course.taught
+        ]
+        if course.whole is not None:
+            rows.append((course.whole.name, *measured(course.whole), "", ""))
+        for line in table(("battles", *MEASURED, "step", ""), rows):
+            click.echo(line)
+    for one in course.taught:
+        for note in one.notes:
+            say(f"note: fold {one.fold}: {note}")
+    made = sum(one.new for one in course.taught)
+    left = f"; still missing: fold {', '.join(map(str, course.missing))}" if course.missing else ""
+    say(
+        f"{course.folder}: {count(made, 'judge')} made, {len(course.taught) - made} kept{left}"
+        + ("" if course.whole is None else f"; out of fold log loss {course.whole.log_loss:.4f}")
+    )
+
+
+def _as_dict(course: Course) -> dict[str, object]:
+    return {
+        "output": str(course.folder),
+        "folds": [
+            {
+                "fold": one.fold,
+                "folder": str(one.folder),
+                "new": one.new,
+                "steps": one.steps,
+                "best_step": one.best_step,
+                **one.score.settings(),
+            }
+            for one in course.taught
+        ],
+        "missing": list(course.missing),
+        "out_of_fold": None if course.whole is None else course.whole.settings(),
+    }

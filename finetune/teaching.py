@@ -1,0 +1,307 @@
+"""A judge for each fold, learned from the other folds.
+
+    taught = teach(config, "folds", "teachers/minilm")
+
+writes `fold-0`, `fold-1`, ... into a folder, each a judge folder. A fold whose judge is there
+already is left as it is, one that was killed goes on, and several processes may each make some of
+the folds. When all are there `out-of-fold.csv` beside them has what each judge says of the battles
+that it has not learned from: predictions for all battles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetune import config as configs
+from finetune.checkpoints import difference
+from finetune.config import Config, read_config, with_values
+from finetune.folds import Folds, read_folds
+from finetune.making import OUT_OF_FOLD, Score, score, sources_of, told_of
+from finetune.preparing import Measured
+from finetune.processes import ALONE, Processes
+from finetune.running import check_plain, run
+from finetune.sifting import kin
+from finetune.sources import read_pool
+from finetune.targets import judge_target
+from judge.battles import ID
+from judge.errors import InputError
+from judge.files.atomic import explained, written_whole
+from judge.files.labelling import PROBABILITIES
+from judge.judges.recipes import FILE as RECIPE
+from judge.judges.recipes import made_from, plain, read_recipe
+from judge.predictions import read_predictions, write_predictions
+
+if TYPE_CHECKING:
+    from finetune.training import Watcher
+
+FILE = "folds.yaml"
+"""By which a folder of judges of folds is known: of which folds they are."""
+ALL = "out of fold"
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The judge of a fold.
+
+    Attributes:
+        fold: which one, from 0.
+        folder: where it is.
+        score: on the fold, which it has not learned from.
+        steps: that it took; the weights are those after `best_step`.
+        new: whether it was made just now.
+        notes: what there is to say of it.
+    """
+
+    fold: int
+    folder: Path
+    score: Score
+    steps: int
+    best_step: int
+    new: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Course:
+    """What became of the folds.
+
+    Attributes:
+        folder: of the judges.
+        taught: those that are there, in order.
+        missing: folds without a judge as yet.
+        whole: on all battles, each by the judge that has not learned from it; None before all are
+            there.
+    """
+
+    folder: Path
+    taught: tuple[Taught, ...]
+    missing: tuple[int, ...]
+    whole: Score | None
+
+
+def folder_of(folder: Path, fold: int) -> Path:
+    """Where the judge of a fold is."""
+    return folder / f"fold-{fold}"
+
+
+def teach(
+    config: Config,
+    folder: Path,
+    which: Sequence[int] = (),
+    *,
+    processes: Processes = ALONE,
+    watching: Callable[[Config], AbstractContextManager[Watcher | None]] = lambda _: nullcontext(),
+    force: bool = False,
+    fresh: bool = False,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+) -> Course:
+    """Makes the judges of folds.
+
+    Args:
+        config: what each is told; `data.folds` names the folds.
+        folder: where their folders are, or are to be.
+        which: the folds; none for all.
+        processes: this one among those that train together.
+        watching: makes what is told of the steps of a run.
+        force: make those anew that are there.
+        fresh, workers, say: see `finetune.running.run`.
+
+    Raises:
+        ArenaJudgeError: what is asked for cannot be had, or the folder has judges of other folds,
+            or ones that were told otherwise.
+    """
+    folds = _folds(config, which)
+    chosen = sorted(set(which)) or list(range(folds.k))
+    if folder.exists() and not folder.is_dir():
+        raise InputError("is a file", file=folder, mend="name a folder")
+    told = {fold: _told(config, folder, fold) for fold in chosen}
+    targets = {fold: judge_target(own, force=force) for fold, own in told.items()}
+    if not force:
+        _check_mark(folder, folds)
+        for fold, target in targets.items():
+            if (target / RECIPE).is_file():
+                _check(target, told[fold], folds)
+    if processes.first:
+        _mark(folder, folds)
+    processes.wait()
+    made: dict[int, tuple[str, ...]] = {}
+    for fold, target in targets.items():
+        if (target / RECIPE).is_file() and not force:
+            say(f"fold {fold}: {target} is there")
+            continue
+        say(f"fold {fold}: learns from the others")
+        with watching(told[fold]) as watch:
+            found = run(
+                told[fold],
+                target,
+                processes=processes,
+                watch=watch,
+                fresh=fresh,
+                workers=workers,
+                say=say,
+            )
+        made[fold] = found.notes
+    if not processes.first:
+        return Course(folder, (), (), None)
+    return _course(config, folder, folds, made, workers)
+
+
+def _folds(config: Config, which: Sequence[int]) -> Folds:
+    """The folds that a config names."""
+    if config.data.folds is None:
+        raise InputError("judges of folds want folds", mend="name them: --folds FOLDER")
+    if config.data.battles is None:
+        raise InputError("training wants battles", mend="name a file of them")
+    check_plain(config)
+    folds = read_folds(config.data.folds)
+    for fold in which:
+        if not 0 <= fold < folds.k:
+            what = f"has folds 0 to {folds.k - 1}, and no fold {fold}"
+            raise InputError(what, file=config.data.folds)
+    return folds
+
+
+def _told(config: Config, folder: Path, fold: int) -> Config:
+    """What the judge of a fold is told."""
+    name = f"{config.run.name or folder.resolve().name} fold {fold}"
+    output = str(folder_of(folder, fold))
+    return with_values(config, {"data.fold": fold, "run.name": name, "run.output": output})
+
+
+# --- what is there already ------------------------------------------------------------------------
+
+
+def _check_mark(folder: Path, folds: Folds) -> None:
+    """Sees to it that a folder is for judges of these folds.
+
+    Raises:
+        InputError: it is for others, or for something else.
+    """
+    mark = folder / FILE
+    if not mark.is_file():
+        # Others may be writing the mark at this moment.
+        if folder.is_dir() and any(FILE not in one.name for one in folder.iterdir()):
+            what = "is there already and is no folder of judges of folds"
+            raise InputError(what, file=folder, mend="choose another folder, or add --force")
+        return
+    if _read_mark(mark) != folds.fingerprint:
+        what = "has judges of other folds"
+        raise InputError(what, file=folder, mend="choose another folder, or add --force")
+
+
+def _read_mark(mark: Path) -> str | None:
+    import yaml
+
+    try:
+        said = yaml.safe_load(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return said.get("folds") if isinstance(said, dict) else None
+
+
+def _mark(folder: Path, folds: Folds) -> None:
+    import yaml
+
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    said = {"folds": folds.fingerprint, "k": folds.k, "by": folds.by, "seed": folds.seed}
+    with written_whole(folder / FILE) as file:
+        file.write(yaml.safe_dump(said, sort_keys=False).encode())
+
+
+def _check(target: Path, own: Config, folds: Folds) -> None:
+    """Sees to it that a judge is the one that would be made.
+
+    Raises:
+        InputError: it is another.
+    """
+    mend = "add --force to make it anew, or choose another folder"
+    settings = read_recipe(target / RECIPE).settings
+    if settings.get("folds") != folds.fingerprint or settings.get("fold") != own.data.fold:
+        raise InputError("is no judge of this fold", file=target, mend=mend)
+    known, asked = _settings(read_config(target / configs.FILE)), _settings(own)
+    if known != asked:
+        raise InputError(f"was made with {difference(known, asked)}", file=target, mend=mend)
+    if settings.get("made_from") != plain(made_from(sources_of(own))):
+        raise InputError("was made from other files", file=target, mend=mend)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """What weights depend on, but for files that are known by their content."""
+    tree = told_of(config)
+    for section, name in (("data", "battles"), ("data", "folds"), ("distillation", "teacher")):
+        tree.get(section, {}).pop(name, None)
+    return tree
+
+
+# --- what came of it ------------------------------------------------------------------------------
+
+
+def _course(
+    config: Config, folder: Path, folds: Folds, made: Mapping[int, tuple[str, ...]], workers: int
+) -> Course:
+    """What is there, and what it comes to where nothing is missing."""
+    taught = []
+    for fold in range(folds.k):
+        file = folder_of(folder, fold) / RECIPE
+        settings = read_recipe(file).settings if file.is_file() else {}
+        if settings.get("folds") == folds.fingerprint and settings.get("fold") == fold:
+            taught.append(_taught(file.parent, fold, settings, made))
+    there = {one.fold for one in taught}
+    missing = tuple(fold for fold in range(folds.k) if fold not in there)
+    whole = None if missing else _whole(config, folder, folds, workers)
+    return Course(folder, tuple(taught), missing, whole)
+
+
+def _taught(
+    folder: Path, fold: int, settings: Mapping[str, Any], made: Mapping[int, tuple[str, ...]]
+) -> Taught:
+    name = f"fold {fold}"
+    try:
+        found = settings["measured"][name]
+        numbers = {
+            key: float("nan") if found[key] is None else float(found[key])
+            for key in ("log_loss", "low", "high", "accuracy")
+        }
+        by = settings["made_by"]
+        return Taught(
+            fold,
+            folder,
+            Score(name, int(found["battles"]), **numbers),
+            int(by["steps"]),
+            int(by["best_step"]),
+            fold in made,
+            made.get(fold, ()),
+        )
+    except (KeyError, TypeError, ValueError):
+        what = "does not say how good it is on its fold"
+        raise InputError(what, file=folder / RECIPE, mend="add --force to make it anew") from None
+
+
+def _whole(config: Config, folder: Path, folds: Folds, workers: int) -> Score:
+    """All battles, each as judged by the judge that has not learned from it; writes them down."""
+    file = str(config.data.battles)
+    pool = read_pool([file], labelled=False, workers=workers)
+    fold = folds.of(pool.battles, file)
+    labelled = ~np.isnan(pool.labels).any(axis=1)
+    proba = np.full((len(pool), 3), np.nan)
+    for number in range(folds.k):
+        rows = np.flatnonzero(labelled & (fold == number))
+        said = read_predictions(folder_of(folder, number) / OUT_OF_FOLD)
+        if said[ID].tolist() != pool.battles[ID].iloc[rows].tolist():
+            what = "does not have the battles of the fold"
+            mend = "add --force to make the judge anew"
+            raise InputError(what, file=folder_of(folder, number) / OUT_OF_FOLD, mend=mend)
+        proba[rows] = said[list(PROBABILITIES)].to_numpy()
+    rows = np.flatnonzero(labelled & (fold >= 0))
+    held = pool.take(rows)
+    write_predictions(folder / OUT_OF_FOLD, held.battles[ID], proba[rows])
+    measured = Measured(ALL, held.battles, held.labels, np.ones(len(rows)), kin(held.marks))
+    return score(measured, proba[rows], config.run.seed)
