@@ -122,6 +122,7 @@ def draw_plan(
     hold: Sequence[str] = (),
     workers: int = 1,
     tick: Callable[[int], None] | None = None,
+    stop: Callable[[], None] | None = None,
 ) -> Drawn:
     """Looks at all battles and draws some.
 
@@ -132,6 +133,7 @@ def draw_plan(
         hold: files whose battles and prompts the plan is to keep clear of.
         workers: batches looked at once.
         tick: is told how many battles are done.
+        stop: ends what the judge is at, when the rest is not wanted any more.
 
     Raises:
         InputError: a file cannot be read, or nothing is left to be drawn.
@@ -139,7 +141,7 @@ def draw_plan(
     contents = tuple(fingerprints(origin.files) for origin in origins)
     kept_out = fingerprints(hold)
     parts = [held_out(file, workers=workers) for file in hold]
-    found = survey(origins, rule.columns, judge, workers=workers, tick=tick)
+    found = survey(origins, rule.columns, judge, workers=workers, tick=tick, stop=stop)
     chance = keys(found.marks.battles, rule.seed)
     sifted = sift(found, chance, together(parts), per_prompt=rule.per_prompt, keep=rule.keep)
     left = sifted.left

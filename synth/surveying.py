@@ -81,6 +81,7 @@ def survey(
     *,
     workers: int = 1,
     tick: Callable[[int], None] | None = None,
+    stop: Callable[[], None] | None = None,
 ) -> Survey:
     """Looks at all battles once.
 
@@ -90,6 +91,7 @@ def survey(
         judge: says which battles are close.
         workers: batches looked at once.
         tick: is told how many battles are done.
+        stop: ends what the judge is at, when the rest is not wanted any more.
 
     Raises:
         InputError: a file cannot be read.
@@ -98,7 +100,7 @@ def survey(
     for number, origin in enumerate(origins):
         look = partial(_look, number, origin.unwritten, tuple(columns), judge)
         with closing(_numbered(origin)) as batches:
-            for part in ordered_map(look, batches, workers):
+            for part in ordered_map(look, batches, workers, stop):
                 parts.append(part)
                 if tick is not None:
                     tick(len(part.ids))

@@ -33,6 +33,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.int32]
 Keep = Callable[[Sequence[int], Tensor], None]
+Tick = Callable[[float], None]
 
 # Tokens of a batch, by the kind of device. On a processor more would not fit its caches.
 _TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 8192}
@@ -118,26 +119,32 @@ class Runner:
         # What batches may have at most on each device, once one was too large for it.
         self._limits: list[float] = [np.inf] * len(networks)
 
-    def logits(self, encoded: Encoded) -> Floats:
-        """(S, 3) logits of sequences as shown, or (S / 2, 3) from a symmetric head."""
+    def logits(self, encoded: Encoded, tick: Tick | None = None) -> Floats:
+        """(S, 3) logits of sequences as shown, or (S / 2, 3) from a symmetric head. `tick` is told
+        of each batch, from any thread, which share of the work it was; an error of it ends all."""
         if not len(encoded):
             return np.zeros((0, 3))
         with torch.inference_mode():
-            found = conclude(self._head, self.states(encoded), self._shape.sequences)
+            found = conclude(self._head, self.states(encoded, tick), self._shape.sequences)
             return np.asarray(found.to(torch.float64).numpy())
 
-    def states(self, encoded: Encoded) -> Tensor:
+    def states(self, encoded: Encoded, tick: Tick | None = None) -> Tensor:
         """(S, hidden) float32 on the processor: what the network makes of each of S > 0 sequences.
+        For `tick` see `logits`.
 
         Raises:
             ArenaJudgeError: there is not enough memory for a single one.
         """
         units = units_of(encoded, together=2 if self._shares(encoded) else 1)
         results: list[Tensor | None] = [None] * len(units.ids)
+        lengths = units.lengths
+        tokens = float(lengths.sum())
 
         def keep(rows: Sequence[int], states: Tensor) -> None:
             for row, state in zip(rows, states, strict=True):
                 results[row] = state
+            if tick is not None:
+                tick(float(lengths[list(rows)].sum()) / tokens)
 
         waiting: SimpleQueue[Ints] = SimpleQueue()
         for batch in self._batches(units):

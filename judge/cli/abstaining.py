@@ -9,6 +9,7 @@ import click
 
 from judge.cli import options
 from judge.cli.console import Progress, count, expected_rows, say
+from judge.cli.ticking import follow
 from judge.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,7 +121,6 @@ def _learned(judge: Judge, labelled: str, chunk_rows: int) -> Conformity:
             "and its sets will hold the label less often than asked"
         )
     with Progress("battles", *expected_rows(labelled)) as progress:
-        battles = read_labelled(
-            labelled, {judge.name: judge}, chunk_rows=chunk_rows, tick=progress.advance
-        )
+        tick = None if follow([judge], progress) else progress.advance
+        battles = read_labelled(labelled, {judge.name: judge}, chunk_rows=chunk_rows, tick=tick)
     return fit_conformity(battles.labels, battles.proba[judge.name], battles.prompts)

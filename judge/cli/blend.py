@@ -13,6 +13,7 @@ import click
 
 from judge.cli import options
 from judge.cli.console import clean, count, say, table
+from judge.cli.judging import Judging, judge_options
 from judge.cli.learning import (
     Target,
     dry_run_only_asks,
@@ -28,7 +29,6 @@ from judge.cli.learning import (
     tell_known,
     write_cross_fitted,
 )
-from judge.cli.prompted_options import Asking, prompted_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ TRIED = (
 @options.workers
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output, not tables.")
-@prompted_options
+@judge_options
 def blend(
     labelled: str,
     named: tuple[str, ...],
@@ -93,7 +93,7 @@ def blend(
     workers: int,
     force: bool,
     as_json: bool,
-    asking: Asking,
+    judging: Judging,
 ) -> None:
     """Learn from LABELLED battles how several judges are best made one.
 
@@ -115,16 +115,14 @@ def blend(
     from judge.blending import blend as blend_judges
     from judge.cli.entrants import entrants, read_with
 
-    with entrants(named, labelled, asking, seed=seed) as field:
+    with entrants(named, labelled, judging, seed=seed) as field:
         judges_only(target, field)
         not_its_own(target, field)
-        if asking.dry_run:
+        if judging.dry_run:
             for judge in dry_run_only_asks(field):
-                asking.tell_estimate(judge, labelled, chunk_rows, as_json=as_json)
+                judging.asking.tell_estimate(judge, labelled, chunk_rows, as_json=as_json)
             return
-        battles = read_with(
-            labelled, field, asking=asking, facts=marks_of, chunk_rows=chunk_rows, workers=workers
-        )
+        battles = read_with(labelled, field, facts=marks_of, chunk_rows=chunk_rows, workers=workers)
         tell_known(field, battles, labelled)
         result = blend_judges(
             *(battles.labels, battles.proba, battles.prompts),
@@ -135,7 +133,7 @@ def blend(
         )
         if target is not None:
             settings: dict[str, object] = {"name": name or " & ".join(result.names)}
-            settings |= _recipe(field, target, asking, seed)
+            settings |= _recipe(field, target, judging, seed)
             settings |= _learned(labelled, field, battles, result)
             _write(target, settings, labelled, battles, result)
     if as_json:
@@ -147,17 +145,15 @@ def blend(
 
 
 def _recipe(
-    field: Sequence[Entrant], target: Target, asking: Asking, seed: int
+    field: Sequence[Entrant], target: Target, judging: Judging, seed: int
 ) -> dict[str, object]:
     """What the judge in the folder is made of."""
-    from judge.judges.prompted_settings import to_keep
     from judge.judges.recipes import as_member
 
     members = [as_member(one.spec, target.path) for one in field]
-    found: dict[str, object] = {"kind": "blended", "judges": members}
-    if asked := to_keep(asking.settings(seed), target.path):
-        found["asking"] = asked
-    return found
+    judges = [one.judge for one in field if one.judge is not None]
+    kept = judging.to_keep(judges, target.path, seed)
+    return {"kind": "blended", "judges": members, **kept}
 
 
 def _learned(

@@ -15,6 +15,7 @@ import click
 
 from judge.cli import options, outputs
 from judge.cli.console import clean, count, say
+from judge.cli.judging import Judging, judge_options
 from judge.cli.learning import (
     Target,
     dry_run_only_asks,
@@ -29,7 +30,6 @@ from judge.cli.learning import (
     tell_known,
     write_cross_fitted,
 )
-from judge.cli.prompted_options import Asking, prompted_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +129,7 @@ class Battles:
 @options.workers
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output, not tables.")
-@prompted_options
+@judge_options
 def calibrate(
     labelled: str,
     judge: str | None,
@@ -147,7 +147,7 @@ def calibrate(
     workers: int,
     force: bool,
     as_json: bool,
-    asking: Asking,
+    judging: Judging,
 ) -> None:
     """Learn from LABELLED battles how a judge's probabilities must be changed to be right.
 
@@ -178,19 +178,18 @@ def calibrate(
     from judge.calibration import study
     from judge.cli.calibrate_text import figures_of, lines_of, tell
 
-    with _entrant(given, labelled, asking, seed) as one:
+    with _entrant(given, labelled, judging, seed) as one:
         judges_only(target, [one])
         not_its_own(target, [one])
-        if asking.dry_run:
+        if judging.dry_run:
             for found in dry_run_only_asks([one]):
-                asking.tell_estimate(found, labelled, chunk_rows, as_json=as_json)
+                judging.asking.tell_estimate(found, labelled, chunk_rows, as_json=as_json)
             return
         battles = _read(
             labelled,
             holdout,
             SHARE if share is None else share,
             one,
-            asking,
             seed,
             chunk_rows,
             workers,
@@ -204,7 +203,7 @@ def calibrate(
         )
         if target is not None:
             settings: dict[str, object] = {"name": name or f"{one.name}, calibrated"}
-            settings |= _recipe(given, one, target, asking, seed)
+            settings |= _recipe(given, one, target, judging, seed)
             settings |= _learned(labelled, given, one, result, folds, seed)
             _write(target, settings, labelled, given, battles, result)
     figures = figures_of(result)
@@ -227,19 +226,19 @@ def _draw(result: Study, page: Path, judge: str, labelled: str, seed: int) -> No
 
 
 @contextmanager
-def _entrant(given: Given, labelled: str, asking: Asking, seed: int) -> Iterator[Entrant]:
+def _entrant(given: Given, labelled: str, judging: Judging, seed: int) -> Iterator[Entrant]:
     """The judge, or the predictions."""
     from judge.cli.entrants import Entrant, entrants
 
     if given.ballots is None:
-        with entrants([given.spec], labelled, asking, seed=seed) as field:
+        with entrants([given.spec], labelled, judging, seed=seed) as field:
             one = field[0]
             if one.votes or (one.judge is None) != (given.predictions is not None):
                 other = "--judge" if one.lasts else "--ballots" if one.votes else "--predictions"
                 raise click.UsageError(f"{clean(one.spec)} is for {other}")
             yield one
         return
-    if asking.said:
+    if judging.said:
         raise click.UsageError("how a model is asked says nothing where the ballots are at hand")
     from judge.ballot_files import read_ballots
     from judge.cli.export import ballot_source
@@ -256,7 +255,6 @@ def _read(
     holdout: str | None,
     share: float,
     one: Entrant,
-    asking: Asking,
     seed: int,
     chunk_rows: int,
     workers: int,
@@ -269,9 +267,7 @@ def _read(
     from judge.comparing.bootstrap import group_codes
 
     def read(file: str) -> Labelled:
-        return read_with(
-            file, [one], asking=asking, facts=marks_of, chunk_rows=chunk_rows, workers=workers
-        )
+        return read_with(file, [one], facts=marks_of, chunk_rows=chunk_rows, workers=workers)
 
     first = read(labelled)
     if holdout is None:
@@ -291,17 +287,15 @@ def _read(
 
 
 def _recipe(
-    given: Given, one: Entrant, target: Target, asking: Asking, seed: int
+    given: Given, one: Entrant, target: Target, judging: Judging, seed: int
 ) -> dict[str, object]:
     """What the judge in the folder is made of."""
-    from judge.judges.prompted_settings import to_keep
     from judge.judges.recipes import as_member
 
     member = VOTES if given.ballots is not None else as_member(one.spec, target.path)
-    found: dict[str, object] = {"kind": "calibrated", "judge": member}
-    if asked := to_keep(asking.settings(seed), target.path):
-        found["asking"] = asked
-    return found
+    judges = [] if one.judge is None else [one.judge]
+    kept = judging.to_keep(judges, target.path, seed)
+    return {"kind": "calibrated", "judge": member, **kept}
 
 
 def _learned(

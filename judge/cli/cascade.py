@@ -12,8 +12,8 @@ import click
 
 from judge.cli import options, outputs
 from judge.cli.console import clean, count, say, table
+from judge.cli.judging import Judging, judge_options
 from judge.cli.learning import finite
-from judge.cli.prompted_options import Asking, prompted_options
 from judge.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ HEADER = ("sure from", "sent on", "log loss [95 % interval]", "less the dear one
 @options.workers
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output, not a table.")
-@prompted_options
+@judge_options
 def cascade(
     labelled: str,
     cheap: str,
@@ -72,7 +72,7 @@ def cascade(
     workers: int,
     force: bool,
     as_json: bool,
-    asking: Asking,
+    judging: Judging,
 ) -> None:
     """Measure on LABELLED battles when a CHEAP judge may answer alone and a DEAR one need not.
 
@@ -94,16 +94,16 @@ def cascade(
         inputs = [labelled, *(one.rpartition("=")[2] for one in (cheap, dear))]
         page = outputs.report_target(report_file, inputs=inputs, force=force)
     with ExitStack() as stack:
-        field = stack.enter_context(entrants([cheap, dear], labelled, asking, seed=seed))
+        field = stack.enter_context(entrants([cheap, dear], labelled, judging, seed=seed))
         if target is not None:
             _only_judges(field)
             _not_its_own(target, field)
-        if asking.dry_run:
+        if judging.dry_run:
             for one in field:
                 if one.judge is not None:
-                    asking.tell_estimate(one.judge, labelled, chunk_rows, as_json=as_json)
+                    judging.asking.tell_estimate(one.judge, labelled, chunk_rows, as_json=as_json)
             return
-        battles = read_with(labelled, field, asking=asking, chunk_rows=chunk_rows, workers=workers)
+        battles = read_with(labelled, field, chunk_rows=chunk_rows, workers=workers)
     proba = list(battles.proba.values())
     curve = cascade_curve(
         battles.labels,
@@ -122,7 +122,9 @@ def cascade(
             click.echo(line)
     if target is not None:
         limit = curve.best.sure if sure is None else sure
-        _write(target, field, limit, curve, labelled)
+        judges = [one.judge for one in field if one.judge is not None]
+        kept = judging.to_keep(judges, target.parent, seed)
+        _write(target, field, limit, curve, labelled, kept)
         say(f"{clean(str(target))}: written; a judge for --judge")
     if page is not None:
         _draw(curve, page, field, labelled, seed)
@@ -216,7 +218,14 @@ def _plain(curve: Curve) -> dict[str, object]:
     return found
 
 
-def _write(target: Path, field: list[Entrant], limit: float, curve: Curve, labelled: str) -> None:
+def _write(
+    target: Path,
+    field: list[Entrant],
+    limit: float,
+    curve: Curve,
+    labelled: str,
+    kept: dict[str, object],
+) -> None:
     import yaml
 
     from judge.files.atomic import written_whole
@@ -227,6 +236,7 @@ def _write(target: Path, field: list[Entrant], limit: float, curve: Curve, label
         "kind": "cascade",
         "judges": [as_member(one.spec, target.parent) for one in field],
         "sure": limit,
+        **kept,
         "made_by": made_by("cascade"),
         "made_from": made_from([Path(labelled)]),
         "measured": {

@@ -14,7 +14,7 @@ import click
 
 from judge.cli import coverage, options, outputs
 from judge.cli.console import say
-from judge.cli.prompted_options import Asking, prompted_options
+from judge.cli.judging import Judging, judge_options
 from judge.cli.scrutiny import Scrutiny, length_difference, scrutiny_options
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @options.workers
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output, not a table.")
-@prompted_options
+@judge_options
 def compare(
     labelled: str,
     named: tuple[str, ...],
@@ -57,7 +57,7 @@ def compare(
     force: bool,
     as_json: bool,
     scrutiny: Scrutiny,
-    asking: Asking,
+    judging: Judging,
 ) -> None:
     """Compare judges, or files of what they predicted, by log loss on LABELLED battles.
 
@@ -88,17 +88,16 @@ def compare(
         page = outputs.report_target(report_file, inputs=inputs, force=force)
     others = [path for path in (target, page) if path is not None]
     lists = scrutiny.targets(inputs, force, others=others)
-    with entrants(named, labelled, asking, seed=seed, taken=[PRIOR]) as field:
-        if asking.dry_run:
+    with entrants(named, labelled, judging, seed=seed, taken=[PRIOR]) as field:
+        if judging.dry_run:
             for one in field:
                 if one.judge is not None:
-                    asking.tell_estimate(one.judge, labelled, chunk_rows, as_json=as_json)
+                    judging.asking.tell_estimate(one.judge, labelled, chunk_rows, as_json=as_json)
             return
         learned = scrutiny.learned(field, chunk_rows=chunk_rows, workers=workers)
         battles = read_with(
             labelled,
             field,
-            asking=asking,
             facts=scrutiny.facts,
             chunk_rows=chunk_rows,
             workers=workers,

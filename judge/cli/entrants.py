@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from judge.cli import outputs
 from judge.cli.console import Progress, clean, count, expected_rows, say
+from judge.cli.ticking import follow
 from judge.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from judge.cli.prompted_options import Asking
+    from judge.cli.judging import Judging
     from judge.judges.base import Judge
     from judge.labelled import Labelled
 
@@ -57,7 +58,7 @@ class Entrant:
 def entrants(
     arguments: Sequence[str],
     labelled: str,
-    asking: Asking | None = None,
+    judging: Judging | None = None,
     *,
     seed: int = 0,
     taken: Sequence[str] = (),
@@ -67,17 +68,15 @@ def entrants(
     Args:
         arguments: `[NAME=]X` each.
         labelled: the battles, which are no predictions.
-        asking: how prompted judges ask.
+        judging: what was said to judges.
         seed: for judges that draw at random.
         taken: names that none of them may have.
 
     Raises:
-        click.UsageError: how models are asked was said, and none is.
+        click.UsageError: something was said that is of use to none of them.
         InputError: no such judge, a file that cannot be read, or two of one name.
     """
-    from judge.judges.prompted_settings import DEFAULT
-
-    settings = DEFAULT if asking is None else asking.settings(seed)
+    settings = () if judging is None else judging.settings(seed)
     with ExitStack() as stack:
         found = []
         for argument in arguments:
@@ -85,13 +84,13 @@ def entrants(
             if _is_judge(spec):
                 from judge.judges import load_judge
 
-                judge = stack.enter_context(closing(load_judge(spec, settings)))
+                judge = stack.enter_context(closing(load_judge(spec, *settings)))
                 found.append(Entrant(clean(name or judge.name), spec, judge))
             else:
                 found.append(_predicted(name, spec, labelled))
         _distinct([*taken, *(one.name for one in found)])
-        if asking is not None:
-            asking.heeded([one.judge for one in found if one.judge is not None])
+        if judging is not None:
+            judging.heeded([one.judge for one in found if one.judge is not None])
         yield found
 
 
@@ -157,7 +156,6 @@ def read_with(
     labelled: str,
     field: Sequence[Entrant],
     *,
-    asking: Asking | None = None,
     facts: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     chunk_rows: int = 4096,
     workers: int = 1,
@@ -174,18 +172,15 @@ def read_with(
 
     judges = {one.name: one.judge for one in field if one.judge is not None}
     progress = Progress("battles", *expected_rows(labelled))
-    # The first that asks a model is the slow one, and tells of the battles that it is done with.
-    asks = asking is not None and any(
-        asking.show_progress(judge, progress) for judge in judges.values()
-    )
+    slow = follow(judges.values(), progress)
     with progress:
         battles = read_labelled(
             labelled,
             judges,
             facts=facts,
             chunk_rows=chunk_rows,
-            workers=1 if asks else workers,
-            tick=None if asks else progress.advance,
+            workers=1 if slow else workers,
+            tick=None if slow else progress.advance,
             unlabelled=unlabelled,
         )
     return replace(battles, proba={one.name: _proba(one, battles) for one in field})

@@ -19,7 +19,8 @@ import click
 from judge.cli import options
 from judge.cli.console import Progress, clean, count, expected_rows, say
 from judge.cli.export import ballot_source
-from judge.cli.prompted_options import Asking, prompted_options
+from judge.cli.judging import Judging, judge_options, votes_expected
+from judge.cli.ticking import follow
 from judge.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Kept:
 @options.chunk_rows
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="What was measured, as JSON.")
-@prompted_options
+@judge_options
 def fit(
     labelled: str,
     specs: tuple[str, ...],
@@ -97,7 +98,7 @@ def fit(
     chunk_rows: int,
     force: bool,
     as_json: bool,
-    asking: Asking,
+    judging: Judging,
 ) -> None:
     """Fit on LABELLED battles how a judge's votes become probabilities, and write a judge folder.
 
@@ -117,20 +118,21 @@ def fit(
 
     from judge.conformal import fit_conformity
     from judge.files.folders import folder_target
-    from judge.judges.prompted_settings import to_keep
     from judge.judges.recipes import is_made_of, plain
     from judge.judges.recorded import RecordedJudge
 
-    if asking.said and not specs:
+    if judging.said and not specs:
         raise click.UsageError("how a model is asked says nothing where the ballots are at hand")
     inputs = [labelled, *specs, *([] if recorded is None else [recorded])]
     target = folder_target(output, inputs=inputs, force=force)
-    with asking.judge(specs, seed) if specs else nullcontext() as judge:
-        if judge is not None and asking.dry_run:
-            asking.tell_estimate(judge, labelled, chunk_rows, as_json=as_json)
+    with judging.judge(specs, seed) if specs else nullcontext() as judge:
+        if judge is not None and judging.dry_run:
+            judging.asking.tell_estimate(judge, labelled, chunk_rows, as_json=as_json)
             return
         if isinstance(judge, RecordedJudge):
             recorded, judge = specs[0], None
+        if judge is not None:
+            votes_expected(judge)
         for spec in specs if judge is not None else ():
             if is_made_of(spec, target):
                 what = f"{clean(spec)} is made of it"
@@ -138,8 +140,7 @@ def fit(
         kept = _read(labelled, judge, recorded, covariates is not None, chunk_rows)
     found, result = _measure(kept, folds, seed)
     settings = _settings(labelled, specs, judge, recorded, target, kept, found, result, folds, seed)
-    if asked := to_keep(asking.settings(seed), target):
-        settings["asking"] = asked
+    settings |= judging.to_keep([] if judge is None else [judge], target, seed)
     title = name or _name(judge, kept.ballots)
     settings = plain({"name": title} | settings)
     sure = fit_conformity(kept.labels, found.proba, kept.prompts)
@@ -167,6 +168,7 @@ def _read(
     seen = Collector()
     batches = iter_battles(labelled, chunk_rows=chunk_rows)
     with Progress("battles", *expected_rows(labelled)) as progress, closing(batches):  # type: ignore[type-var]
+        slow = judge is not None and follow([judge], progress)
         for battles in batches:
             said = labels(battles)
             if said is None:
@@ -182,7 +184,8 @@ def _read(
                 tables.append(_ballots(judge, battles))
             if statistical is not None:
                 strengths.append(statistical_covariates(statistical, battles))
-            progress.advance(len(battles))
+            if not slow:
+                progress.advance(len(battles))
     inherited = None if statistical is None else seen_by(statistical)
     return Kept(
         ids,

@@ -18,7 +18,8 @@ import click
 
 from judge.cli import options, outputs
 from judge.cli.console import Progress, clean, count, expected_rows, say
-from judge.cli.prompted_options import Asking, prompted_options
+from judge.cli.judging import Judging, judge_options
+from judge.cli.ticking import follow
 from judge.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _anchor(
 @options.workers
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output, not a table.")
-@prompted_options
+@judge_options
 def leaderboard(
     battles: str,
     spec: str | None,
@@ -131,7 +132,7 @@ def leaderboard(
     workers: int,
     force: bool,
     as_json: bool,
-    asking: Asking,
+    judging: Judging,
 ) -> None:
     """Rate the models that met in BATTLES, which names them in model_a and model_b.
 
@@ -163,12 +164,12 @@ def leaderboard(
     if target is not None and page is not None and outputs.is_same_file(target, page):
         raise click.UsageError("--output and --report name the same file")
     replaced = [path for path in (target, page) if path is not None and path.is_file()]
-    with _judge(spec, asking, seed) as judge:
-        if asking.dry_run and judge is not None:
-            asking.tell_estimate(judge, battles, chunk_rows, as_json=as_json)
+    with _judge(spec, judging, seed) as judge:
+        if judging.dry_run and judge is not None:
+            judging.asking.tell_estimate(judge, battles, chunk_rows, as_json=as_json)
             return
         named, proba, name, notes = _verdicts(
-            battles, judge, asking, predictions, style_control, chunk_rows, workers
+            battles, judge, predictions, style_control, chunk_rows, workers
         )
     boards = make_boards(
         named,
@@ -210,20 +211,19 @@ def _draw(boards: Boards, page: Path, battles: str, notes: list[str], seed: int)
 
 
 @contextmanager
-def _judge(spec: str | None, asking: Asking, seed: int) -> Iterator[Judge | None]:
+def _judge(spec: str | None, judging: Judging, seed: int) -> Iterator[Judge | None]:
     """The judge whose word counts, if one was named."""
     if spec is None:
-        asking.heeded([])
+        judging.heeded([])
         yield None
         return
-    with asking.judge((spec,), seed) as judge:
+    with judging.judge((spec,), seed) as judge:
         yield judge
 
 
 def _verdicts(
     battles: str,
     judge: Judge | None,
-    asking: Asking,
     predictions: str | None,
     style: bool,
     chunk_rows: int,
@@ -236,7 +236,7 @@ def _verdicts(
     from judge.provenance import flattering, learned_from
 
     if judge is not None:
-        named, _, proba = _read(battles, judge, style, chunk_rows, workers, asking)
+        named, _, proba = _read(battles, judge, style, chunk_rows, workers)
         learned = named.labels is not None and learned_from(judge.sources, battles)
         notes = [f"note: {flattering(judge.name, battles)}"] if learned else []
         return named, proba, clean(judge.name), notes
@@ -268,7 +268,6 @@ def _read(
     style: bool,
     chunk_rows: int,
     workers: int,
-    asking: Asking | None = None,
 ) -> tuple[Named, list[str], Floats | None]:
     """The battles without their text, their ids, and what the judge says of them."""
     import numpy as np
@@ -282,15 +281,15 @@ def _read(
     named = False
     with Progress("battles", *expected_rows(source)) as progress:
         batches = iter_battles(source, chunk_rows=chunk_rows)
-        # A judge that asks a model tells itself of the battles that it is done with.
-        asks = asking is not None and judge is not None and asking.show_progress(judge, progress)
-        workers = 1 if asks else workers
+        # A judge that takes long tells itself of the battles that it is done with.
+        slow = judge is not None and follow([judge], progress)
+        workers = 1 if slow else workers
         for part in ordered_map(partial(_keep, judge, style), batches, workers):
             # One string a model, not one a battle: a name may be long.
             for names in (part.model_a, part.model_b):
                 names[:] = [name and known.setdefault(name, name) for name in names]
             parts.append(part)
-            if not asks:
+            if not slow:
                 progress.advance(len(part.ids))
             named = named or any(part.model_a) or any(part.model_b)
     if not named:

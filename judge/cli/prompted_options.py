@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from judge.cli import options
-from judge.cli.console import Progress, count, say
+from judge.cli.console import count, say
 
 if TYPE_CHECKING:
     from judge.consistency import Consistency
@@ -91,7 +90,8 @@ _OPTIONS = (
     click.option(
         "--fit-context",
         type=click.Choice(_POLICIES),
-        help="What to keep of longer battles.  [default: head-tail]",
+        help="What to keep of longer battles.  [default: head-tail; for a fine-tuned judge, as it "
+        "was trained]",
     ),
     click.option(
         "--tokenizer",
@@ -172,50 +172,10 @@ class Asking:
     def dry_run(self) -> bool:
         return bool(self.said.get("dry_run"))
 
-    @contextmanager
-    def judge(self, specs: tuple[str, ...], seed: int) -> Iterator[Judge]:
-        """The judge that is named, or the jury; what it holds is given back at the end.
-
-        Raises:
-            click.UsageError: an option that says nothing to it, or a jury of judges that are not
-                prompted.
-            ArenaJudgeError: it cannot be made.
-        """
-        from judge.judges import load_judge
-
-        settings = self.settings(seed)
-        with ExitStack() as stack:
-            if len(specs) > 1:
-                yield self._jury(specs, settings, stack)
-                return
-            judge = load_judge(specs[0], settings)
-            stack.enter_context(closing(judge))
-            self.heeded([judge])
-            yield judge
-
-    def _jury(self, specs: tuple[str, ...], settings: PromptedSettings, stack: ExitStack) -> Judge:
-        from judge.judges.jury import Jury
-        from judge.judges.prompted_settings import is_prompted, make_prompted
-
-        other = next((spec for spec in specs if not is_prompted(spec)), None)
-        if other is not None:
-            raise click.UsageError(
-                f"a jury has judges endpoint:MODEL and vllm:FOLDER only, and {other} is none"
-            )
-        return Jury([stack.enter_context(closing(make_prompted(spec, settings))) for spec in specs])
-
-    def heeded(self, judges: Sequence[Judge]) -> None:
-        """Sees to it that what was said is of use to one of the judges.
-
-        Raises:
-            click.UsageError: none of them asks a model.
-        """
-        if self.said and not any(_asked_by(judge) for judge in judges):
-            option = "--" + next(iter(self.said)).replace("_", "-").replace("urls", "url")
-            names = ", ".join(judge.name for judge in judges) or "none is named"
-            raise click.UsageError(
-                f"{option} is for judges that ask a model (endpoint:MODEL, vllm:FOLDER): {names}"
-            )
+    @property
+    def orders(self) -> tuple[str, ...] | None:
+        """The orders that were said."""
+        return _ORDERS.get(self.said.get("order", ""))
 
     def settings(self, seed: int) -> PromptedSettings:
         """What was said, as settings."""
@@ -224,24 +184,12 @@ class Asking:
         known = {item.name for item in fields(PromptedSettings)}
         values = {name: value for name, value in self.said.items() if name in known}
         if "order" in self.said:
-            values["orders"] = _ORDERS[self.said["order"]]
+            values["orders"] = self.orders
         if self.said.get("no_cache") and "ledger" in self.said:
             raise click.UsageError("--ledger and --no-cache contradict one another")
         said = frozenset(values)
         values["keep"] = not self.said.get("no_cache")
         return PromptedSettings(**values, seed=seed, dry=self.dry_run, said=said)
-
-    def show_progress(self, judge: Judge, progress: Progress) -> bool:
-        """Has a prompted judge tell of each battle it is done with; whether it is one."""
-        asked = _asked_by(judge)
-        if asked:
-            asked[0].tick = progress.advance
-        return bool(asked)
-
-    def stop(self, judge: Judge) -> None:
-        """Ends what prompted judges do in other threads."""
-        for one in _asked_by(judge):
-            one.stop()
 
     def reports(self, judge: Judge) -> list[Report]:
         """What each prompted judge did."""
@@ -253,7 +201,7 @@ class Asking:
                 one.reading.unreadable,
                 tuple(one.engine.notes),
             )
-            for one in _asked_by(judge)
+            for one in asked_by(judge)
         ]
 
     def tell_estimate(self, judge: Judge, battles: str, chunk_rows: int, *, as_json: bool) -> None:
@@ -261,7 +209,7 @@ class Asking:
         from judge.battles import iter_battles
 
         results = []
-        for one in _asked_by(judge):
+        for one in asked_by(judge):
             estimate = one.estimate(iter_battles(battles, chunk_rows=chunk_rows))
             results.append({"judge": one.name, **asdict(estimate)})
             if not as_json:
@@ -343,7 +291,7 @@ def _estimated(judge: str, estimate: Estimate) -> list[str]:
     ]
 
 
-def _asked_by(judge: Judge) -> list[PromptedJudge]:
+def asked_by(judge: Judge) -> list[PromptedJudge]:
     """The prompted judges that a judge asks; their code is loaded only where there can be some."""
     if not judge.members and not hasattr(judge, "engine"):
         return []

@@ -15,9 +15,11 @@ import click
 
 from judge.cli import abstaining, options
 from judge.cli.console import Progress, expected_rows, fit, say
-from judge.cli.prompted_options import Asking, prompted_options
+from judge.cli.judging import Judging, judge_options, votes_expected
 from judge.cli.score_output import Batch, files_of, write
 from judge.cli.score_text import draw, gathered, show_rows, tell, words_of
+from judge.cli.ticking import follow
+from judge.cli.ticking import stop as stop_judging
 from judge.errors import ArenaJudgeError
 from judge.files.atomic import STANDARD_STREAM
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 
 UNJUDGED_EXIT = 3
-_ASKING = 2  # batches that a model is asked about: one waits for the last replies, one goes on
+_SLOW = 2  # batches at a judge that takes long: one waits for its last replies, one goes on
 _FEW = 20
 
 
@@ -41,8 +43,9 @@ _FEW = 20
     default=["statistical"],
     show_default="statistical",
     metavar="JUDGE",
-    help="A judge that ships with the package, a judge folder, endpoint:MODEL or vllm:FOLDER; "
-    "several of the last two are a jury.",
+    help="A judge that ships with the package, a judge folder (fine-tuned ones, too), "
+    "hf:MODEL_OR_FOLDER, a .yaml that composes judges, endpoint:MODEL or vllm:FOLDER; several of "
+    "the last two are a jury.",
 )
 @click.option(
     "-o",
@@ -79,7 +82,7 @@ _FEW = 20
 )
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on standard output.")
-@prompted_options
+@judge_options
 def score(
     battles: str,
     specs: tuple[str, ...],
@@ -95,7 +98,7 @@ def score(
     seed: int,
     force: bool,
     as_json: bool,
-    asking: Asking,
+    judging: Judging,
 ) -> None:
     """Judge BATTLES and write P(A), P(B) and P(tie) of each, in the order of the file.
 
@@ -112,6 +115,7 @@ def score(
       arena-judge score battles.csv -o - > predictions.csv
       arena-judge score battles.csv --judge endpoint:gpt-4.1-mini --dry-run
       arena-judge score battles.csv --judge endpoint:phi --base-url http://127.0.0.1:8000/v1
+      arena-judge score battles.csv --judge judges/tuned --device cuda:0 --lengths 1024,2048
     """
     if as_json and output == STANDARD_STREAM:
         raise click.UsageError("--json and -o - both want standard output; give one of them a file")
@@ -121,11 +125,13 @@ def score(
 
     from judge.provenance import flattering, learned_from
 
-    with asking.judge(specs, seed) as judge:
+    with judging.judge(specs, seed) as judge:
         if hasattr(judge, "seed"):
             judge.seed = seed
-        if asking.dry_run:
-            asking.tell_estimate(judge, battles, chunk_rows, as_json=as_json)
+        if ballots is not None:
+            votes_expected(judge)
+        if judging.dry_run:
+            judging.asking.tell_estimate(judge, battles, chunk_rows, as_json=as_json)
             return
         doubts = abstaining.abstaining(judge, coverage, coverage_from, chunk_rows)
         prior = getattr(judge, "prior", None) if fill else None
@@ -133,20 +139,20 @@ def score(
         one = partial(_judge_batch, judge, votes=_votes(ballots, report_file), shown=shown)
         started = time.perf_counter()
         progress = Progress("battles", *expected_rows(battles))
-        asks = asking.show_progress(judge, progress)
-        stop = partial(asking.stop, judge)
-        batches = _judged(battles, one, chunk_rows, _ASKING if asks else workers, stop)
+        slow = follow([judge], progress)
+        stop = partial(stop_judging, judge)
+        batches = _judged(battles, one, chunk_rows, _SLOW if slow else workers, stop)
         hold = fill is not None and prior is None
         scored = gathered(files)
         tally, head = write(
-            batches, files, None if asks else progress, prior, doubts, scored, hold=hold
+            batches, files, None if slow else progress, prior, doubts, scored, hold=hold
         )
         summary = tally.summary(
             judge.name,
             filled=fill is not None and (prior is not None or tally.judged > 0),
             seconds=time.perf_counter() - started,
         )
-        asked = asking.reports(judge)
+        asked = judging.asking.reports(judge)
     if show or (show is None and sys.stdout.isatty() and summary.battles <= _FEW):
         show_rows(head, to_error=as_json or output == STANDARD_STREAM)
     words = words_of(summary, doubts, asked)

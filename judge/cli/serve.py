@@ -10,7 +10,7 @@ import click
 
 from judge.cli import options
 from judge.cli.console import count, say
-from judge.cli.prompted_options import Asking, prompted_options
+from judge.cli.judging import Judging, judge_options, tuned_within
 from judge.errors import ArenaJudgeError
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ _REMEMBERED = 256
     default=["statistical"],
     show_default="statistical",
     metavar="JUDGE",
-    help="A judge that ships with the package, a judge folder, endpoint:MODEL or vllm:FOLDER; "
-    "several of the last two are a jury.",
+    help="A judge that ships with the package, a judge folder (fine-tuned ones, too), "
+    "hf:MODEL_OR_FOLDER, a .yaml that composes judges, endpoint:MODEL or vllm:FOLDER; several of "
+    "the last two are a jury.",
 )
 @click.option(
     "--host",
@@ -114,7 +115,7 @@ _REMEMBERED = 256
 @click.option(
     "--json", "as_json", is_flag=True, help="Address and summary as JSON on standard output."
 )
-@prompted_options
+@judge_options
 def serve(
     specs: tuple[str, ...],
     host: str,
@@ -129,7 +130,7 @@ def serve(
     grace: float,
     seed: int,
     as_json: bool,
-    asking: Asking,
+    judging: Judging,
 ) -> None:
     """Judge battles over HTTP: POST /v1/judge, one or many, with the probabilities of `score`.
 
@@ -142,8 +143,9 @@ def serve(
       arena-judge serve --port 8000
       arena-judge serve --judge judges/mine --host 0.0.0.0 --bearer-env ARENA_JUDGE_KEY
       arena-judge serve --judge endpoint:phi --base-url http://127.0.0.1:9000/v1
+      arena-judge serve --judge judges/tuned --device cuda:0 --device cuda:1 --batch 512
     """
-    if asking.dry_run:
+    if judging.dry_run:
         raise click.UsageError("--dry-run says nothing to serve; score has it")
     key = _key(bearer_env)
     try:
@@ -163,7 +165,7 @@ def serve(
         delay=delay / 1000,
     )
     listening = listen(host, port)
-    with listening, asking.judge(specs, seed) as judge:
+    with listening, judging.judge(specs, seed) as judge:
         if hasattr(judge, "seed"):
             judge.seed = seed
         _prepare(judge)
@@ -171,7 +173,7 @@ def serve(
         if key is None and not is_loopback(listening):
             say(f"warning: {address(listening)} asks for no key; --bearer-env NAME sets one")
         run(service, listening, lambda: _announce(judge, address(listening), as_json))
-        asked = asking.reports(judge)
+        asked = judging.asking.reports(judge)
     _tell(service, as_json)
     for report in asked:
         for line in report.lines():
@@ -194,14 +196,19 @@ def _key(variable: str | None) -> str | None:
 
 def _prepare(judge: Judge) -> None:
     """Has the first request wait for nothing, and the last million fit the memory."""
+    import pandas as pd
+
     from judge.judges.jury import prompted_within
+    from judge.judges.leaves import leaves
     from judge.judges.statistical import StatisticalJudge
 
-    if isinstance(judge, StatisticalJudge):
-        import pandas as pd
-
-        texts = {name: [("text",)] for name in ("prompt", "response_a", "response_b")}
-        judge.judge(pd.DataFrame({"id": ["0"], **texts}), ballots=True)
+    texts = {name: [("text",)] for name in ("prompt", "response_a", "response_b")}
+    one = pd.DataFrame({"id": ["0"], **texts})
+    for own in leaves([judge]):
+        if isinstance(own, StatisticalJudge):
+            own.judge(one, ballots=True)
+    for tuned in tuned_within([judge]):
+        tuned.judge(one)
     for asked in prompted_within(judge):
         asked.remember(_REMEMBERED)
 

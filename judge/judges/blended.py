@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,6 @@ from judge.blending.kinds import Blend, blend_from_settings
 from judge.blending.pools import Ranking
 from judge.errors import ArenaJudgeError, InputError
 from judge.judges.base import Judge, Judgments
-from judge.judges.prompted_settings import as_kept
 
 if TYPE_CHECKING:
     from judge.judges.recipes import Recipe
@@ -45,14 +43,13 @@ class BlendedJudge(Judge):
     @classmethod
     def compose(cls, recipe: Recipe) -> BlendedJudge:
         """The judge that `arena-judge blend` has made: `judges` in its recipe lists the members,
-        `blend` says how they are blended, `asking` how models are asked.
+        `blend` says how they are blended, `asking` and `running` how they are asked or run.
 
         Raises:
             InputError: its numbers cannot be read, or a member is not there.
         """
         blend = blend_from_settings(recipe.settings.get("blend", {}), file=recipe.file)
-        asking = as_kept(recipe.asking, recipe.settings.get("asking"), recipe.file)
-        members = replace(recipe, asking=asking).members()
+        members = recipe.told().members()
         with ExitStack() as stack:
             for member in members:
                 stack.callback(member.close)

@@ -11,7 +11,6 @@ import pandas as pd
 
 from judge.calibration.kinds import Calibrator, calibrator_from_settings
 from judge.judges.base import Judge, Judgments
-from judge.judges.prompted_settings import as_kept
 
 if TYPE_CHECKING:
     from judge.judges.recipes import Recipe
@@ -37,7 +36,7 @@ class CalibratedJudge(Judge):
     @classmethod
     def compose(cls, recipe: Recipe) -> CalibratedJudge:
         """The judge that `arena-judge calibrate` has made: `judge` in its recipe names the other,
-        `calibrator` says what is done, `asking` how a model is asked.
+        `calibrator` says what is done, `asking` and `running` how it is asked or run.
 
         Raises:
             InputError: its numbers cannot be read, or that judge is not there.
@@ -45,8 +44,7 @@ class CalibratedJudge(Judge):
         calibrator = calibrator_from_settings(
             recipe.settings.get("calibrator", {}), file=recipe.file
         )
-        asking = as_kept(recipe.asking, recipe.settings.get("asking"), recipe.file)
-        inner = replace(recipe, asking=asking).member()
+        inner = recipe.told().member()
         return cls(inner, calibrator, recipe.name(f"{inner.name}, calibrated"))
 
     @property

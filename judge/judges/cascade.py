@@ -65,7 +65,7 @@ class CascadeJudge(Judge):
         Raises:
             InputError: its judges cannot be had, or it does not say when one is sure.
         """
-        judges = recipe.members()
+        judges = recipe.told().members()
         try:
             said = recipe.settings.get("sure")
             limits = said if isinstance(said, list) else [said] * (len(judges) - 1)

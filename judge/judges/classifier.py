@@ -15,7 +15,7 @@ This module imports no torch: who lists judges or asks for help need not have it
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from judge.classifier.hardware import devices_of, dtype_of, needed
-from judge.errors import InputError
+from judge.errors import ArenaJudgeError, InputError
 from judge.judges.base import Judge, Judgments
 from judge.judges.classifier_settings import DEFAULT, HF, ClassifierSettings, as_run
 from judge.parallel import ordered_map
@@ -39,6 +39,8 @@ Floats = npt.NDArray[np.float64]
 
 # Battles that are read ahead and sorted by length together.
 _BATTLES = 1024
+# Shares of the work make one but for the last bits.
+_ROUNDING = 1e-6
 _NO_NUMBER = "the network gave no number for it; another dtype may"
 
 
@@ -50,6 +52,10 @@ class ClassifierJudge(Judge):
         tokenizer: its tokenizer.
         name: how the judge is called in tables.
         running: how it is run; which devices and dtype the networks are in was seen to.
+        foreign: whether it came from elsewhere, so that the user says how battles are put.
+
+    Attributes:
+        tick: is told how many more battles are done, from any thread but one at a time.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class ClassifierJudge(Judge):
         *,
         name: str,
         running: ClassifierSettings = DEFAULT,
+        foreign: bool = False,
     ) -> None:
         from judge.classifier.running import Runner
         from judge.classifier.templates import load_template
@@ -77,7 +84,10 @@ class ClassifierJudge(Judge):
         self._runner: Runner | None = Runner(
             networks, batch_tokens=running.batch_tokens, share=running.share_prompt
         )
-        self._turn = threading.Lock()
+        self.tick: Callable[[int], None] | None = None
+        self._foreign, self._shares = foreign, networks[0].shares
+        self._turn, self._telling = threading.Lock(), threading.Lock()
+        self._stopped = False
 
     @classmethod
     def compose(cls, recipe: Recipe) -> ClassifierJudge:
@@ -120,12 +130,17 @@ class ClassifierJudge(Judge):
         needed("transformers")
         from judge.classifier.borrowed import borrow
         from judge.classifier.hastening import hasten
+        from judge.classifier.templates import load_template, template_names
 
+        template = running.template or "a-then-b"
+        if load_template(template).form != "pair":
+            pairs = ", ".join(template_names("pair"))
+            raise InputError(f"template {template} shows one response", mend=f"take {pairs}")
         made = []
         for device in devices_of(running.device):
             network, tokenizer = borrow(
                 name,
-                template=running.template or "a-then-b",
+                template=template,
                 max_length=max(running.lengths, default=None),
                 policy=running.policy or "proportional",
                 device=device,
@@ -135,7 +150,7 @@ class ClassifierJudge(Judge):
             )
             hasten(network)
             made.append(network)
-        return cls(made, tokenizer, name=called or name, running=running)
+        return cls(made, tokenizer, name=called or name, running=running, foreign=True)
 
     @classmethod
     def _stored(
@@ -171,6 +186,18 @@ class ClassifierJudge(Judge):
         proba = np.concatenate(found) if found else np.zeros((0, 3))
         lost = np.flatnonzero(np.isnan(proba[:, 0])).tolist()
         return Judgments(proba, dict.fromkeys(lost, _NO_NUMBER))
+
+    def heeds(self, setting: str) -> bool:
+        """Whether it makes a difference to the judge what `ClassifierSettings` say."""
+        if setting == "orders":
+            return self.shape.sequences == 1
+        if setting == "share_prompt":
+            return self._shares
+        return self._foreign if setting == "template" else True
+
+    def stop(self) -> None:
+        """Has `judge` end with an error in all threads that are in it, and from now on."""
+        self._stopped = True
 
     def close(self) -> None:
         """Gives back the networks' memory."""
@@ -213,15 +240,17 @@ class ClassifierJudge(Judge):
 
     def _proba(self, tokens: BattleTokens) -> Floats:
         """(N, 3): the mean over lengths and orders."""
-        said = [self._of_length(encoder, tokens) for encoder in self._encoders]
+        meter = _Meter(len(tokens), len(self._encoders), self._done)
+        said = [self._of_length(encoder, tokens, meter) for encoder in self._encoders]
         return np.asarray(np.mean(said, axis=0))
 
-    def _of_length(self, encoder: BattleEncoder, tokens: BattleTokens) -> Floats:
+    def _of_length(self, encoder: BattleEncoder, tokens: BattleTokens, meter: _Meter) -> Floats:
         encoded = encoder.assemble(tokens, self.orders)
         with self._turn:
             if self._runner is None:
                 raise RuntimeError("the judge is closed")
-            proba = softmax(self._runner.logits(encoded))
+            self._done(0)  # who was stopped while others had their turn begins no batch
+            proba = softmax(self._runner.logits(encoded, meter.advance))
         if self.shape.sequences == 2:
             return proba
         each = proba.reshape(-1, len(self.orders), 3)
@@ -230,6 +259,36 @@ class ClassifierJudge(Judge):
             for place, order in enumerate(self.orders)
         ]
         return np.asarray(np.mean(turned, axis=0))
+
+    def _done(self, battles: int) -> None:
+        if self._stopped:
+            raise ArenaJudgeError(f"{self.name} was stopped while it judged")
+        if battles and self.tick is not None:
+            with self._telling:
+                self.tick(battles)
+
+
+class _Meter:
+    """Turns shares of the work on N battles into how many of them are done.
+
+    Args:
+        battles: how many there are.
+        rounds: how often all of them are worked through.
+        tell: is told how many more are done, perhaps 0, whenever some work is; from any thread.
+    """
+
+    def __init__(self, battles: int, rounds: int, tell: Callable[[int], None]) -> None:
+        self._battles, self._rounds, self._tell = battles, rounds, tell
+        self._share, self._told = 0.0, 0
+        self._lock = threading.Lock()
+
+    def advance(self, share: float) -> None:
+        """This share of a round is done."""
+        with self._lock:
+            self._share += share / self._rounds
+            done = min(self._battles, int(self._share * self._battles + _ROUNDING))
+            more, self._told = done - self._told, done
+        self._tell(more)
 
 
 def softmax(logits: Floats) -> Floats:

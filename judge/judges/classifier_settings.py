@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from judge.errors import InputError
@@ -37,8 +38,10 @@ class ClassifierSettings:
         share_prompt: whether what both orders begin with is worked through once, where the model
             allows; None for where it pays.
         attention: `packed`, `padded`, or `auto`, which packs where the family allows.
-        template, policy: how battles are put and cut; for judges that came from elsewhere (`hf:`),
-            since others keep what they were trained with.
+        template: how battles are put; for judges that came from elsewhere (`hf:`), since others
+            keep what they were trained with.
+        policy: what to keep of battles that are too long; by default as the judge was trained.
+        said: what goes before a judge's own settings even where it is the default.
     """
 
     device: tuple[str, ...] = ()
@@ -51,6 +54,7 @@ class ClassifierSettings:
     attention: str = "auto"
     template: str | None = None
     policy: str | None = None
+    said: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """
@@ -72,9 +76,10 @@ class ClassifierSettings:
 
 DEFAULT = ClassifierSettings()
 
+_KEPT = ("quantize", "lengths", "orders", "template", "policy")
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "dtype": str,
-    "quantize": str,
+    "quantize": (str, NoneType),
     "lengths": tuple,
     "orders": tuple,
     "batch_tokens": int,
@@ -118,7 +123,7 @@ def as_run(running: ClassifierSettings, kept: object, file: Path) -> ClassifierS
         raise InputError("running cannot be read", file=file, mend=f"it has {', '.join(_TYPES)}")
     values: dict[str, Any] = {}
     for field in fields(ClassifierSettings):
-        if field.name not in kept or getattr(running, field.name) != getattr(DEFAULT, field.name):
+        if field.name not in kept or _is_said(running, field.name):
             continue
         value = kept[field.name]
         value = tuple(value) if isinstance(value, list) else value
@@ -131,6 +136,21 @@ def as_run(running: ClassifierSettings, kept: object, file: Path) -> ClassifierS
             raise InputError(f"running has a {field.name} that cannot be", file=file)
         values[field.name] = value
     try:
-        return replace(running, **values)
+        return replace(running, **values, said=running.said | values.keys())
     except InputError as error:
         raise InputError(str(error), file=file) from None
+
+
+def _is_said(running: ClassifierSettings, name: str) -> bool:
+    return name in running.said or getattr(running, name) != getattr(DEFAULT, name)
+
+
+def to_keep(running: ClassifierSettings) -> dict[str, object]:
+    """How a judge was run, for the judge.yaml of one that is made of it: what its probabilities
+    depend on, machines aside, as far as it was said."""
+    kept: dict[str, object] = {}
+    for name in _KEPT:
+        value = getattr(running, name)
+        if _is_said(running, name):
+            kept[name] = list(value) if isinstance(value, tuple) else value
+    return kept

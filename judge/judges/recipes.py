@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judge.errors import InputError
 from judge.judges.classifier_settings import DEFAULT as RUNNING
-from judge.judges.classifier_settings import ClassifierSettings
-from judge.judges.prompted_settings import DEFAULT, PromptedSettings
+from judge.judges.classifier_settings import ClassifierSettings, as_run
+from judge.judges.prompted_settings import DEFAULT, PromptedSettings, as_kept
 
 if TYPE_CHECKING:
     from judge.judges.base import Judge
@@ -51,6 +51,17 @@ class Recipe:
     def name(self, default: str) -> str:
         """What the judge is called in tables."""
         return str(self.settings.get("name") or default)
+
+    def told(self) -> Recipe:
+        """The same, with what it says of how its judges are asked (`asking`) and run (`running`) in
+        place of defaults.
+
+        Raises:
+            InputError: it says something that is no such setting.
+        """
+        asking = as_kept(self.asking, self.settings.get("asking"), self.file)
+        running = as_run(self.running, self.settings.get("running"), self.file)
+        return replace(self, asking=asking, running=running)
 
     def member(self, key: str = "judge") -> Judge:
         """The judge that is named under `key`.

@@ -7,7 +7,6 @@ or asked for once. `AggregatedJudge` asks another judge for ballots and counts t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from judge.errors import InputError
 from judge.judges.base import Judge, Judgments
 from judge.judges.covariates import shipped_statistical, statistical_covariates
 from judge.judges.jury import asked
-from judge.judges.prompted_settings import as_kept
 from judge.judges.recipes import FILE, Recipe, read_recipe
 from judge.judges.statistical import StatisticalJudge
 
@@ -123,8 +121,7 @@ class AggregatedJudge(_Counting):
             InputError: its numbers cannot be read, or that judge is not there.
         """
         aggregator = from_settings(recipe.settings.get("aggregator", {}), file=recipe.file)
-        asking = as_kept(recipe.asking, recipe.settings.get("asking"), recipe.file)
-        inner = asked(replace(recipe, asking=asking))
+        inner = asked(recipe.told())
         return cls(inner, aggregator, recipe.name(f"{inner.name}, fitted"))
 
     def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:

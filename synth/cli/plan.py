@@ -5,13 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from judge.cli import options
+from judge.cli.classifier_options import Running, classifier_options
 from judge.cli.console import Progress, say
+from judge.cli.judging import Judging
+from judge.cli.prompted_options import Asking
+from judge.cli.ticking import follow
+from judge.cli.ticking import stop as stop_judging
 from synth.cli.plan_sources import Wanted, named_files
 from synth.cli.plan_text import Outcome, tell
 
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 _ALLOCATIONS = ("proportional", "square-root", "equal")
 _KEEP = ("no-text", "alike", "near")
 _ORDERS = {"ab": ["AB"], "ba": ["BA"], "both": ["AB", "BA"]}
-_ASKING = 2  # batches that a model is asked about: one waits for the last replies, one goes on
+_SLOW = 2  # batches at a judge that takes long: one waits for its last replies, one goes on
 
 
 def _words(
@@ -105,7 +111,7 @@ def _words(
     default="statistical",
     show_default=True,
     metavar="JUDGE",
-    help="Says which battles are close.",
+    help="Says which battles are close: any that score takes.",
 )
 @click.option(
     "--per-prompt",
@@ -151,6 +157,7 @@ def _words(
 @options.workers
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on standard output.")
+@classifier_options
 def plan(
     battles: tuple[str, ...],
     output: str,
@@ -177,6 +184,7 @@ def plan(
     workers: int,
     force: bool,
     as_json: bool,
+    running: Running,
 ) -> None:
     """Draw what is to be annotated from BATTLES, from the responses of several models to the same
     prompts, or from prompts that models are to answer.
@@ -205,7 +213,7 @@ def plan(
     checked(settings)
     rule = _rule(size, seed, by, allocation, close, per_prompt, keep)
     started = time.perf_counter()
-    with _judge(spec if rule.wants_closeness else None, base_urls, prices) as judge:
+    with _judge(spec if rule.wants_closeness else None, base_urls, prices, running) as judge:
         asks = _asks(judge)
         if asks and dry_run:
             raise click.UsageError(
@@ -214,7 +222,7 @@ def plan(
             )
         if asks:
             say(f"{spec} is asked about every battle, to find those that are close")
-        drawn = _drawn(wanted, rule, judge, held_out, _ASKING if asks else workers)
+        drawn = _drawn(wanted, rule, judge, held_out, workers)
     replaced = target.exists() and any(target.iterdir())
     costs = _written(target, drawn, settings, dry=dry_run)
     outcome = Outcome(
@@ -264,10 +272,12 @@ def _settings(
 
 @contextmanager
 def _judge(
-    spec: str | None, base_urls: Sequence[str], prices: str | None
+    spec: str | None, base_urls: Sequence[str], prices: str | None, running: Running
 ) -> Iterator[Judge | None]:
     """The judge that says which battles are close; none where nobody asks for it."""
+    judging = Judging(Asking({}), running)
     if spec is None:
+        judging.heeded([])
         yield None
         return
     from judge.judges import load_judge
@@ -276,7 +286,8 @@ def _judge(
     settings = DEFAULT
     if spec.startswith(ENDPOINT):
         settings = PromptedSettings(base_urls=tuple(base_urls), prices=prices)
-    with closing(load_judge(spec, settings)) as judge:
+    with closing(load_judge(spec, settings, running.settings())) as judge:
+        judging.heeded([judge])
         yield judge
 
 
@@ -310,8 +321,15 @@ def _drawn(
 
     origins, notes = wanted.origins()
     with Progress("battles", *wanted.expected()) as progress:
+        slow = judge is not None and follow([judge], progress)
         found = draw_plan(
-            origins, rule, judge=judge, hold=held_out, workers=workers, tick=progress.advance
+            origins,
+            rule,
+            judge=judge,
+            hold=held_out,
+            workers=_SLOW if slow else workers,
+            tick=None if slow else progress.advance,
+            stop=partial(stop_judging, judge) if slow and judge is not None else None,
         )
     for note in notes:
         say(note)

@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+
+if TYPE_CHECKING:
+    from tests.judge.cli.server import Server
 
 HERE = Path(__file__).parent
 
@@ -113,3 +117,21 @@ def battle_file(folder: Path) -> Callable[..., str]:
         return name
 
     return write
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers, and ends those that a test leaves."""
+    from tests.judge.cli.server import Server
+
+    started: list[Server] = []
+
+    def start(*arguments: str, **environment: str) -> Server:
+        started.append(Server(folder, *arguments, **environment))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.communicate()

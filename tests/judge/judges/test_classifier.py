@@ -22,14 +22,12 @@ pytest.importorskip("transformers")
 from judge.battles import read_battles, swap  # noqa: E402
 from judge.blending import Blend  # noqa: E402
 from judge.blending.pools import LinearPool  # noqa: E402
-from judge.classifier.network import build  # noqa: E402
-from judge.classifier.storing import save_network  # noqa: E402
 from judge.cli.main import cli  # noqa: E402
 from judge.errors import ArenaJudgeError, InputError  # noqa: E402
 from judge.judges import load_judge  # noqa: E402
 from judge.judges.classifier import ClassifierJudge, softmax  # noqa: E402
 from judge.judges.classifier_settings import ClassifierSettings, as_run  # noqa: E402
-from tests.finetune.tiny import tiny_model  # noqa: E402
+from tests.judge.judges.tiny_judge import tiny_judge  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "battles.csv"
 EXACT = ClassifierSettings(device=("cpu",), dtype="float32")
@@ -50,20 +48,9 @@ def battles() -> pd.DataFrame:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A judge folder of each kind."""
     return {
-        name: _folder(tmp_path_factory.mktemp("judge"), family, **options)
+        name: tiny_judge(tmp_path_factory.mktemp("judge"), family, **options)
         for name, (family, options) in KINDS.items()
     }
-
-
-def _folder(place: Path, family: str, **options: Any) -> Path:
-    base = str(tiny_model(family, place / "base"))
-    network, tokenizer = build(base, max_length=160, seed=3, **options)
-    with torch.no_grad():  # so that what is said hangs on the battle
-        for weight in network.head.parameters():
-            weight.mul_(10)
-    settings = save_network(network, tokenizer, place / "made")
-    (place / "made" / "judge.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    return place / "made"
 
 
 def _said(folder: Path | str, battles: pd.DataFrame, **running: Any) -> Any:
@@ -201,8 +188,8 @@ def test_a_network_without_a_number_leaves_battles_unjudged(
     assert judge._runner is not None
     true = judge._runner.logits
 
-    def logits(encoded: Any) -> Any:
-        found = true(encoded)
+    def logits(encoded: Any, tick: Any) -> Any:
+        found = true(encoded, tick)
         found[4, 1], found[9, 0] = np.nan, np.inf
         return found
 
