@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune.fold_judges import find_fold_judges, is_folder_of_folds
 from judge.errors import InputError
 from judge.judges.recipes import FILE, read_recipe
 
@@ -26,7 +26,6 @@ _COPIED = (
     *("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.*", "merges.txt", "*.model", "chat_template*"),
 )
-_FOLD = re.compile(r"fold-(\d+)")
 _VLLM = "vllm:"
 
 
@@ -147,16 +146,14 @@ def named_from(base: str, folder: Path) -> str:
 
 def fold_folders(folder: str | Path) -> list[Path]:
     """The judge folders `fold-0`, `fold-1`, ... in a folder, in the order of their numbers; none
-    where the folder is a judge itself."""
-    path = Path(folder)
-    if not path.is_dir() or (path / FILE).is_file():
+    where the folder is a judge itself, or something else.
+
+    Raises:
+        InputError: they are of different folds.
+    """
+    if not is_folder_of_folds(str(folder)):
         return []
-    found = {}
-    for one in path.iterdir():
-        match = _FOLD.fullmatch(one.name)
-        if match and (one / FILE).is_file():
-            found[int(match[1])] = one
-    return [found[number] for number in sorted(found)]
+    return list(find_fold_judges(folder).members.values())
 
 
 def opened(names: Iterable[str | Path]) -> list[Path]:
@@ -181,19 +178,24 @@ def opened(names: Iterable[str | Path]) -> list[Path]:
 
 
 def own_loss(folder: JudgeFolder) -> float:
+    """See `stated_loss`."""
+    return stated_loss(folder.path, folder.settings)
+
+
+def stated_loss(folder: Path, settings: Mapping[str, Any]) -> float:
     """The log loss that a judge's folder states: on its own fold where it says so, else on the
     battles it was measured on at its end, else on those that its best step was chosen by.
 
     Raises:
         InputError: it states none.
     """
-    measured = folder.settings.get("measured")
+    measured = settings.get("measured")
     stated = {
         str(name): entry["log_loss"]
         for name, entry in (measured if isinstance(measured, Mapping) else {}).items()
         if isinstance(entry, Mapping) and _sound(entry.get("log_loss"))
     }
-    own = f"fold {folder.fold}"
+    own = f"fold {settings.get('fold')}"
     if own in stated:
         return float(stated[own])
     others = [loss for name, loss in stated.items() if name != "dev"]
@@ -203,7 +205,7 @@ def own_loss(folder: JudgeFolder) -> float:
         return float(stated["dev"])
     raise InputError(
         "states no log loss of its own to weigh it by",
-        file=folder.path / FILE,
+        file=folder / FILE,
         mend="weigh all alike, or train it with a dev share",
     )
 

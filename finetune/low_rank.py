@@ -14,6 +14,7 @@ product is another thing, mean(B) mean(A), unless the adapters are alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -132,7 +133,7 @@ def likeness(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
         product += float((one.double() * two.double()).sum())
         norm += float(one.double().square().sum())
         other += float(two.double().square().sum())
-    return product / max((norm * other) ** 0.5, 1e-300)
+    return product / max(math.sqrt(norm * other), 1e-300)
 
 
 def _alike(changes: Sequence[Change]) -> bool:

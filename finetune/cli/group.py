@@ -16,6 +16,7 @@ COMMANDS = {
     "merge": ("finetune.cli.merge:merge", "Work a judge's adapter into its base."),
     "quantize": ("finetune.cli.quantize:quantize", "Write a judge in 8 or 4 bits."),
     "ensemble": ("finetune.cli.ensemble:ensemble", "Judges or predictions of folds as one."),
+    "evaluate": ("finetune.cli.evaluate:evaluate", "Measure on held-out battles; submissions."),
 }
 
 

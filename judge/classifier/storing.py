@@ -27,7 +27,7 @@ from judge.classifier.shape import Shape, shape_of
 from judge.errors import InputError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HEAD, RECIPE = "head.safetensors", "judge.yaml"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -113,11 +113,21 @@ def load_network(
         whole = load_adapter(backbone, folder, trainable=trainable)
         if merge and not trainable and quantize is None:
             whole = merged(whole, folder)
-    hidden = int(families.text_config(backbone.config).hidden_size)
+    head = load_head(shape, backbone, folder).to(device)
+    return Network(shape, whole, head, packed=packed).eval(), tokenizer
+
+
+def load_head(shape: Shape, backbone: nn.Module, folder: Path) -> nn.Module:
+    """The head in a judge folder, for a backbone without adapters.
+
+    Raises:
+        InputError: it is not there, or is another one than the shape says.
+    """
+    config = cast("PreTrainedModel", backbone).config
+    hidden = int(families.text_config(config).hidden_size)
     head = make_head(shape.head, hidden, width=shape.width, dropout=shape.dropout)
     _fill(head, folder / HEAD)
-    network = Network(shape, whole, head.to(device), packed=packed)
-    return network.eval(), tokenizer
+    return head
 
 
 def find_base(base: str, folder: Path) -> str:
@@ -138,30 +148,63 @@ def find_base(base: str, folder: Path) -> str:
     return base
 
 
-def load_adapter(backbone: nn.Module, folder: Path, *, trainable: bool = False) -> nn.Module:
-    """A backbone with the LoRA adapter in a folder.
+def load_adapter(
+    backbone: nn.Module, folder: Path, *, trainable: bool = False, name: str = "default"
+) -> nn.Module:
+    """A backbone with the LoRA adapter in a folder, which peft is to know by a name.
 
     Raises:
         InputError: it is damaged, of another kind, or does not fit.
     """
     needed("peft")
+    _is_lora(folder)
+    with explained(folder, "the adapter"):
+        from peft import PeftModel
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters of them is seen to here
+            model: Any = backbone
+            found: Any = PeftModel.from_pretrained(
+                model, str(folder), adapter_name=name, is_trainable=trainable
+            )
+    _is_whole(found, folder, name)
+    return cast(nn.Module, found)
+
+
+def add_adapter(adapted: nn.Module, folder: Path, name: str) -> None:
+    """Puts another LoRA adapter beside those that a backbone has; `set_adapter(name)` of the
+    backbone takes it in their place.
+
+    Raises:
+        InputError: it is damaged, of another kind, or does not fit.
+    """
+    _is_lora(folder)
+    model: Any = adapted
+    with explained(folder, "the adapter"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.load_adapter(str(folder), adapter_name=name, is_trainable=False)
+    _is_whole(model, folder, name)
+
+
+def _is_lora(folder: Path) -> None:
     _there(folder, (ADAPTER, ADAPTER_CONFIG))
     with explained(folder, "the adapter"):
         said = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         # For Megatron peft imports whatever module is named.
         if said.get("peft_type") != "LORA" or said.get("megatron_config") is not None:
             raise InputError("is of another kind than LoRA", file=folder / ADAPTER_CONFIG)
-        from peft import PeftModel, get_peft_model_state_dict
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters of them is seen to here
-            model: Any = backbone
-            found: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-            wanted = get_peft_model_state_dict(found, save_embedding_layers=False)
-    # What is not there, peft leaves as it began, and what is too much it leaves out.
+
+def _is_whole(adapted: Any, folder: Path, name: str) -> None:
+    """Sees to it that the adapter was all there: what is not, peft leaves as it began, and what is
+    too much it leaves out."""
+    from peft import get_peft_model_state_dict
+
+    with explained(folder, "the adapter"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False)
     if set(wanted) != set(read_tensors(folder / ADAPTER)):
         raise InputError("has an adapter of another model", file=folder, mend="name its own base")
-    return cast(nn.Module, found)
 
 
 def merged(adapted: nn.Module, folder: Path) -> nn.Module:
@@ -238,4 +281,13 @@ def _fill(head: nn.Module, file: Path) -> None:
     head.load_state_dict(weights)
 
 
-__all__ = ["Shape", "find_base", "load_adapter", "load_network", "merged", "save_network"]
+__all__ = [
+    "Shape",
+    "add_adapter",
+    "find_base",
+    "load_adapter",
+    "load_head",
+    "load_network",
+    "merged",
+    "save_network",
+]

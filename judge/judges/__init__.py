@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SHIPPED = {"statistical": Path(__file__).parent / "weights" / "statistical"}
 KINDS = {
+    "adapters": "judge.judges.adapters:AdaptersJudge",
     "aggregated": "judge.judges.recorded:AggregatedJudge",
     "blended": "judge.judges.blended:BlendedJudge",
     "calibrated": "judge.judges.calibrated:CalibratedJudge",
@@ -31,7 +32,10 @@ KINDS = {
 }
 # Kinds that say how models are asked or run, themselves or in judges that they are made of: a
 # folder, or a `.yaml` on its own.
-COMPOSED = {"aggregated", "blended", "calibrated", "cascade", "classifier", "jury", "prompted"}
+COMPOSED = {
+    *("adapters", "aggregated", "blended", "calibrated", "cascade", "classifier", "jury"),
+    "prompted",
+}
 _ALLOWED = (
     f"a judge is one of {', '.join(sorted(SHIPPED))}, endpoint:MODEL, vllm:FOLDER, "
     "hf:MODEL_OR_FOLDER, "
