@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.config import FILE as CONFIG
@@ -117,10 +118,11 @@ def _same(first: JudgeFolder, other: JudgeFolder) -> None:
                 "says who won" if judge.classifies else "writes ballots" for judge in (first, other)
             )
         raise InputError(f"{two} and {first.path} {one}", file=other.path, mend="average like ones")
-    # Full weights hold all that matters; a base's name may be from another machine there.
-    if first.adapted and first.base != other.base:
+    # Where all weights are there, the base's place may be one on another machine.
+    bases = [one.base if first.adapted else Path(one.base).name for one in (first, other)]
+    if bases[0] != bases[1]:
         raise InputError(
-            f"is of the base {other.base} and {first.path} of {first.base}",
+            f"is of the base {bases[1]} and {first.path} of {bases[0]}",
             file=other.path,
             mend="average judges of one base",
         )

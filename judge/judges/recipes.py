@@ -124,7 +124,7 @@ def recipes_of(spec: str | Path) -> Iterator[Path]:
         return
     yield file.resolve()
     settings = read_recipe(file).settings
-    named = settings.get("judges", [settings.get("judge")])
+    named = settings.get("judges", settings.get("adapters", [settings.get("judge")]))
     for member in named if isinstance(named, list) else []:
         if isinstance(member, str):
             beside = file.parent / member

@@ -154,6 +154,11 @@ def test_whole_judges_are_averaged_whole(room: Path, tmp_path: Path) -> None:
     told = average(*folders, "-o", tmp_path / "two", "--how", "factors")
     assert told.exit_code == 2
     assert "leave out --how" in told.stderr
+    other = base_model(tmp_path / "stranger")
+    strange = drawn_judge(other, tmp_path / "w2", 2, whole=True)
+    told = average(*folders, strange, "-o", tmp_path / "two")
+    assert told.exit_code == 2
+    assert "is of the base stranger" in told.stderr
 
 
 # --- weights --------------------------------------------------------------------------------------
