@@ -56,7 +56,7 @@ def read_fold(folder: str, number: int, pool: Pool, file: str) -> Fold:
     if not 0 <= number < folds.k:
         raise InputError(f"has folds 0 to {folds.k - 1}, and no fold {number}", file=folder)
     main = np.flatnonzero(pool.source == 0)
-    places = folds.places(pool.battles.iloc[main], file)
+    places = folds.places(pool.battles.iloc[main], file, pool.marks.battles[main])
     may = folds.learned(number)
     learned = ~np.isin(pool.marks.battles, folds.marks[~may])
     learned[main] = may[places]

@@ -127,23 +127,28 @@ class Folds:
         """
         return np.asarray(self.fold[self.places(battles, file)], dtype=np.int64)
 
-    def places(self, battles: pd.DataFrame, file: str | Path | None = None) -> Ints:
-        """(N,) which of the M each battle is; raises as `of` does."""
-        found = self.found(battles, file)
+    def places(
+        self, battles: pd.DataFrame, file: str | Path | None = None, marks: Hashes | None = None
+    ) -> Ints:
+        """(N,) which of the M each battle is; raises as `of` does. `marks` are those of the
+        battles, where they are known already."""
+        found = self.found(battles, file, marks)
         lost = np.flatnonzero(found < 0)
         if len(lost):
             what = f"{quoted(battles[ID].iloc[int(lost[0])])} is not in the folds"
             raise _at(what, battles, int(lost[0]), file, "make folds of this very file")
         return found
 
-    def found(self, battles: pd.DataFrame, file: str | Path | None = None) -> Ints:
+    def found(
+        self, battles: pd.DataFrame, file: str | Path | None = None, marks: Hashes | None = None
+    ) -> Ints:
         """(N,) which of the M each battle is, -1 for those whose id and text are both unknown: no
         judge of these folds has learned from them.
 
         Raises:
             InputError: an id stands twice, or is that of another text, or a text has another id.
         """
-        marks = battle_marks(battles).battles
+        marks = battle_marks(battles).battles if marks is None else marks
         found = np.full(len(battles), -1, dtype=np.int64)
         taken: dict[int, int] = {}
         for row, (name, mark) in enumerate(zip(battles[ID], marks.tolist(), strict=True)):

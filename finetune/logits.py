@@ -25,7 +25,7 @@ import pandas as pd
 
 from finetune.folds import row_number, sound
 from judge.battles import ID
-from judge.comparing.marks import battle_marks
+from judge.comparing.marks import Marks, battle_marks
 from judge.errors import InputError
 from judge.files.atomic import explained, written_whole
 from judge.files.rows import quoted
@@ -143,7 +143,12 @@ def mean_over_orders(logits: Logits) -> Logits:
 
 
 def aligned(
-    logits: Logits, battles: pd.DataFrame, file: str | Path | None = None, *, strict: bool = True
+    logits: Logits,
+    battles: pd.DataFrame,
+    file: str | Path | None = None,
+    *,
+    strict: bool = True,
+    marks: Marks | None = None,
 ) -> Floats:
     """(N, 3) what a teacher says of each battle, the mean over orders; NaN rows for battles that it
     has not, or left unjudged.
@@ -154,6 +159,7 @@ def aligned(
             was judged, what is said is turned.
         file: the battles', for messages.
         strict: whether every battle of the table has to be among these.
+        marks: of the battles, where they are known already.
 
     Raises:
         InputError: an id twice, one that no battle has, or that of another text.
@@ -162,7 +168,7 @@ def aligned(
     _once(whole)
     rows: dict[tuple[str, int], int] = {}
     marked = whole.marks is not None
-    marks = battle_marks(battles)
+    marks = marks or battle_marks(battles)
     known: dict[str, list[int]] = {}
     own = whole.marks.tolist() if whole.marks is not None else [0] * len(whole)
     for row, (name, mark) in enumerate(zip(whole.ids, own, strict=True)):

@@ -111,7 +111,7 @@ def read_teachers(patterns: Sequence[str], pool: Pool, *, in_fold: bool = False)
 def _fill(values: Floats, table: Logits, pool: Pool) -> None:
     """Puts what a table says where it belongs."""
     file = pool.names[0] if len(pool.names) == 1 else None
-    said = aligned(table, pool.battles, file, strict=False)
+    said = aligned(table, pool.battles, file, strict=False, marks=pool.marks)
     speaks = ~np.isnan(said).any(axis=1)
     if not speaks.any():
         mend = "are they the logits of these battles?"

@@ -289,7 +289,7 @@ def _whole(config: Config, folder: Path, folds: Folds, workers: int) -> Score:
     """All battles, each as judged by the judge that has not learned from it; writes them down."""
     file = str(config.data.battles)
     pool = read_pool([file], labelled=False, workers=workers)
-    fold = folds.of(pool.battles, file)
+    fold = folds.fold[folds.places(pool.battles, file, pool.marks.battles)]
     labelled = ~np.isnan(pool.labels).any(axis=1)
     proba = np.full((len(pool), 3), np.nan)
     for number in range(folds.k):
