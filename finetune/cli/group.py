@@ -17,6 +17,7 @@ COMMANDS = {
     "quantize": ("finetune.cli.quantize:quantize", "Write a judge in 8 or 4 bits."),
     "ensemble": ("finetune.cli.ensemble:ensemble", "Judges or predictions of folds as one."),
     "evaluate": ("finetune.cli.evaluate:evaluate", "Measure on held-out battles; submissions."),
+    "pipeline": ("finetune.cli.pipeline:pipeline", "Run the steps of a recipe."),
 }
 
 

@@ -1,0 +1,1 @@
+"""Steps of `arena-judge` as one graph that goes on where it stopped."""
