@@ -41,8 +41,9 @@ def attended(
         scale: of the scores.
         dropout: share of what is seen that is left out at random.
     """
+    function: Any = _Pieces
     with torch.autocast("cpu", enabled=False):
-        seen: Tensor = _Pieces.apply(query[0], key[0], value[0], tuple(lengths), scale, dropout)
+        seen: Tensor = function.apply(query[0], key[0], value[0], tuple(lengths), scale, dropout)
     return seen.transpose(0, 1)[None]
 
 

