@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from finetune.averaging import Result, kept_marks, write_average
 from finetune.mean_plans import Plan
-from finetune.trials import Ground, Refused, Trial, tried
+from finetune.trials import Ground, Refused, Trial, Watched, tried, unwatched
 from finetune.weighing import (
     ADVANTAGE,
     CV,
@@ -86,6 +86,7 @@ def average(
     name: str | None = None,
     running: ClassifierSettings = DEFAULT,
     say: Callable[[str], None] = lambda line: None,
+    watched: Watched = unwatched,
 ) -> Averaged:
     """Writes the judge folder of an average, whole or not at all.
 
@@ -98,6 +99,7 @@ def average(
         name: what the judge is called in tables.
         running: how judges are run on the battles.
         say: takes what there is to say meanwhile.
+        watched: surrounds the judging of battles.
 
     Raises:
         Refused: it loses against the judges that it is made of.
@@ -121,7 +123,7 @@ def average(
         parts = []
         for one in plan.judges:
             say(f"{one.path}: judges {len(ground):,} battles")
-            parts.append(ground.said_by(one.path, running))
+            parts.append(ground.said_by(one.path, running, watched))
         said = np.stack(parts)
     weights = weighing.weights(plan, ground, said)
     with written_folder(target) as folder:
@@ -130,7 +132,7 @@ def average(
         _write_recipe(folder, settings)
         trial = None
         if ground is not None and said is not None:
-            averaged = ground.said_by(folder, running)
+            averaged = ground.said_by(folder, running, watched)
             names = [one.name for one in plan.judges]
             trial = tried(ground, names, said, averaged, seed=weighing.seed)
             if trial.loses and not forced:

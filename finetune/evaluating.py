@@ -17,6 +17,7 @@ import pandas as pd
 
 from finetune.fold_judges import check_members, find_fold_judges
 from finetune.folds import Folds
+from finetune.trials import Watched, unwatched
 from judge.blending.pools import equal
 from judge.comparing.marks import Marks
 from judge.errors import InputError
@@ -76,7 +77,10 @@ def read_battles(file: str, folds: Folds | None = None, workers: int = 1) -> Bat
     pool = read_pool([file], labelled=False, workers=workers)
     if not len(pool):
         raise InputError("has no battles", file=file)
-    held = None if folds is None else folds.of(pool.battles, file)
+    held = None
+    if folds is not None:
+        places = folds.places(pool.battles, file, pool.marks.battles)
+        held = np.asarray(folds.fold[places], dtype=np.int64)
     return Battles(file, pool.battles, pool.labels, kin(pool.marks), pool.marks, held)
 
 
@@ -86,6 +90,7 @@ def out_of_fold(
     folds: Folds,
     running: ClassifierSettings = DEFAULT,
     say: Say = lambda line: None,
+    watched: Watched = unwatched,
 ) -> Floats:
     """(N, 3) what the judge says of each battle that was held out from it; NaN rows for battles in
     no fold.
@@ -96,6 +101,7 @@ def out_of_fold(
         folds: which judge was held out from what.
         running: how judges are run.
         say: takes what there is to say meanwhile.
+        watched: surrounds the judging.
 
     Raises:
         InputError: the judges are not those of these folds.
@@ -109,7 +115,7 @@ def out_of_fold(
         if len(rows):
             say(f"{member}: judges {len(rows):,} battles of fold {fold}")
             some = battles.table.iloc[rows].reset_index(drop=True)
-            proba[rows] = _judged(member, some, running)
+            proba[rows] = _judged(member, some, running, watched)
     return proba
 
 
@@ -118,19 +124,22 @@ def mean_of_folds(
     battles: Battles,
     running: ClassifierSettings = DEFAULT,
     say: Say = lambda line: None,
+    watched: Watched = unwatched,
 ) -> Floats:
     """(N, 3) the mean of what all judges say of each battle."""
     said = []
     for folder in folders:
         say(f"{folder}: judges {len(battles):,} battles")
-        said.append(_judged(folder, battles.table, running))
+        said.append(_judged(folder, battles.table, running, watched))
     return equal(len(said)).apply(np.stack(said))
 
 
-def _judged(folder: Path, table: pd.DataFrame, running: ClassifierSettings) -> Floats:
+def _judged(
+    folder: Path, table: pd.DataFrame, running: ClassifierSettings, watched: Watched
+) -> Floats:
     from judge.judges import load_judge
 
-    with closing(load_judge(folder, running=running)) as judge:
+    with closing(load_judge(folder, running=running)) as judge, watched(judge, len(table)):
         return judge.predict_proba(table)
 
 

@@ -8,8 +8,8 @@ trial.loses
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,13 +27,20 @@ from judge.judges.classifier_settings import DEFAULT, ClassifierSettings
 if TYPE_CHECKING:
     from finetune.making import Score
     from judge.comparing.leaks import Seen
+    from judge.judges.base import Judge
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Watched = Callable[["Judge", int], AbstractContextManager[None]]
 
 AVERAGE, MEAN = "average", "mean of their probabilities"
 LEAST = 1e-4
 """Nats by which an average may be worse than what it is made of: rounding, and no loss."""
+
+
+def unwatched(judge: Judge, battles: int) -> AbstractContextManager[None]:
+    """Nobody looks."""
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,17 @@ class Ground:
     def __len__(self) -> int:
         return len(self.battles)
 
-    def said_by(self, folder: Path, running: ClassifierSettings = DEFAULT) -> Floats:
-        """(N, 3) what the judge in a folder says of them; NaN rows unjudged."""
+    def said_by(
+        self,
+        folder: Path,
+        running: ClassifierSettings = DEFAULT,
+        watched: Watched = unwatched,
+    ) -> Floats:
+        """(N, 3) what the judge in a folder says of them; NaN rows unjudged. `watched` is told of
+        it and of N, and surrounds the judging."""
         from judge.judges import load_judge
 
-        with closing(load_judge(folder, running=running)) as judge:
+        with closing(load_judge(folder, running=running)) as judge, watched(judge, len(self)):
             return judge.predict_proba(self.battles)
 
     def known_to(self, seen: Seen) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from finetune.cli.watching import watched
 from judge.cli import options
 from judge.cli.classifier_options import Running, classifier_options
 from judge.cli.console import count, say, table
@@ -147,6 +148,7 @@ def average(
             name=name,
             running=running.settings(),
             say=say,
+            watched=watched,
         )
     except Refused as refused:
         _show(None, refused.trial, [], as_json)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from finetune.cli.watching import watched
 from judge.cli import options, outputs
 from judge.cli.classifier_options import Running, classifier_options
 from judge.cli.console import clean, count, say, table
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from finetune.folds import Folds
     from finetune.submissions import Checked
     from judge.comparing.scores import Comparison
+    from judge.judges.base import Judge
 
     Floats = npt.NDArray[np.float64]
 
@@ -181,15 +183,15 @@ def _said(
         if folders:
             called = name or Path(spec).resolve().name
             if folds is None:
-                proba = mean_of_folds(folders, battles, running.settings(), say)
+                proba = mean_of_folds(folders, battles, running.settings(), say, watched)
             else:
-                proba = out_of_fold(spec, battles, folds, running.settings(), say)
+                proba = out_of_fold(spec, battles, folds, running.settings(), say, watched)
         elif spec.lower().endswith(TABLES) and not os.path.isdir(spec):
             called, proba = name or Path(spec).name, _predicted(spec, battles)
         else:
             with closing(load_judge(spec, running=running.settings())) as judge:
                 _tell_known(judge, battles)
-                called, proba = name or judge.name, judge.predict_proba(battles.table)
+                called, proba = name or judge.name, _of_held_out(judge, battles)
         called = clean(called)
         if called in found:
             mend = "tell them apart: NAME=JUDGE_OR_PREDICTIONS"
@@ -199,7 +201,18 @@ def _said(
     return found
 
 
-def _tell_known(judge: Any, battles: Battles) -> None:
+def _of_held_out(judge: Judge, battles: Battles) -> Floats:
+    """(N, 3) what a judge says of the battles that are measured on; NaN rows for others."""
+    import numpy as np
+
+    rows = np.flatnonzero(battles.held_out)
+    proba = np.full((len(battles), 3), np.nan)
+    with watched(judge, len(rows)):
+        proba[rows] = judge.predict_proba(battles.table.iloc[rows].reset_index(drop=True))
+    return proba
+
+
+def _tell_known(judge: Judge, battles: Battles) -> None:
     """Says which of the battles a judge learned from."""
     from judge.comparing.leaks import find_leaks, seen_by
 

@@ -224,7 +224,7 @@ def test_an_average_that_loses_is_not_written(
 ) -> None:
     """Judges that know the answers, and an average that does not."""
 
-    def said_by(ground: Ground, folder: Path, running: Any = None) -> Any:
+    def said_by(ground: Ground, folder: Path, *about: Any) -> Any:
         sure = 0.9 * ground.labels + 0.1 / 3
         return sure if "fold-" in folder.name else np.full_like(sure, 1 / 3)
 
