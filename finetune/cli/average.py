@@ -176,9 +176,8 @@ def _show(made: Averaged | None, trial: Trial | None, names: list[str], as_json:
         told: dict[str, object] = {"output": None if made is None else str(made.folder)}
         if made is not None:
             told |= {
-                "weights": dict(zip(names, made.weights, strict=True))
-                if len(set(names)) == len(names)
-                else list(made.weights),
+                "judges": names,
+                "weights": list(made.weights),
                 "rank": made.result.rank,
                 "lost": made.result.lost,
                 "matrices": made.result.matrices,
@@ -199,11 +198,8 @@ def _show(made: Averaged | None, trial: Trial | None, names: list[str], as_json:
             for line in table(("judge", "weight"), rows):
                 click.echo(line)
         return
-    weights = [
-        "",
-        "",
-        *("" if made is None else f"{w:.4f}" for w in (made.weights if made else ())),
-    ]
+    given = () if made is None else made.weights
+    weights = ["", "", *(f"{weight:.4f}" for weight in given)]
     weights += [""] * (len(trial.scores) - len(weights))
     scored = [
         (
