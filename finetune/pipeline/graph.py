@@ -60,18 +60,32 @@ class Graph:
 
     def tasks(self, stage: Stage) -> tuple[Task, ...]:
         """A stage's commands, with paths for references."""
-        made = {one.name: (str(one.made(self.folder)),) for one in self.recipe.stages}
-        values = {**self.recipe.variables, **made}
+        variables = self.recipe.variables
+        made = {one.name: self.outs(one) for one in self.recipe.stages}
+        patterns = {
+            one.name: str(one.made(self.folder)) for one in self.recipe.stages if len(one.tasks) > 1
+        }
         tasks = []
+        for own, out in zip(stage.tasks, self._each_out(stage), strict=True):
+            local = {name: (value,) for name, value in own.items()}
+            known: Mapping[str, tuple[str, ...]] = {**variables, **made, **local, OUT: (out,)}
+            words = (part for word in stage.words for part in filled(word, known, patterns))
+            name = ".".join((stage.name, *own.values()))
+            tasks.append(Task(name, stage, tuple(words), Path(out)))
+        return tuple(tasks)
+
+    def _each_out(self, stage: Stage) -> tuple[str, ...]:
+        """Where each task writes."""
+        outs = []
         for own in stage.tasks:
             local = {name: (value,) for name, value in own.items()}
             (out,) = filled(stage.out, {**self.recipe.variables, **local})
-            path = self.folder / out
-            known: Mapping[str, tuple[str, ...]] = {**values, **local, OUT: (str(path),)}
-            words = tuple(part for word in stage.words for part in filled(word, known))
-            name = ".".join((stage.name, *own.values()))
-            tasks.append(Task(name, stage, words, path))
-        return tuple(tasks)
+            outs.append(str(self.folder / out))
+        return tuple(outs)
+
+    def outs(self, stage: Stage) -> tuple[str, ...]:
+        """What a stage makes, each path once."""
+        return tuple(dict.fromkeys(self._each_out(stage)))
 
     def key(self, task: Task) -> str:
         """What a task hangs on now."""

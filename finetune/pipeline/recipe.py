@@ -12,7 +12,8 @@
 
 A stage's words name variables and other stages in braces; a stage stands for what it makes. `each`
 makes a task of every number below one, or of every value of a list. A word that is a variable with
-several values becomes several words. Nothing of it is ever a shell's.
+several values, or a stage whose tasks make a file each, becomes several words; as a part of a word,
+such a stage is a pattern with stars. Nothing of it is ever a shell's.
 """
 
 from __future__ import annotations
@@ -191,8 +192,13 @@ def read_recipe(file: Path, told: Mapping[str, str] | None = None, *, fast: bool
         raise InputError(str(error), file=file) from None
 
 
-def filled(word: str, values: Values) -> tuple[str, ...]:
+def filled(word: str, values: Values, patterns: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """A word with its references resolved.
+
+    Args:
+        word: the word.
+        values: what references stand for.
+        patterns: what some stand for as parts of words.
 
     Raises:
         InputError: a part of a word names what has several values, or nobody knows.
@@ -202,6 +208,8 @@ def filled(word: str, values: Values) -> tuple[str, ...]:
         return values[whole[1]]
 
     def one(found: re.Match[str]) -> str:
+        if patterns and found[1] in patterns:
+            return patterns[found[1]]
         if found[1] not in values:
             raise InputError(f"{word!r} names {found[1]}, and there is none")
         if len(values[found[1]]) != 1:

@@ -73,7 +73,7 @@ def rows_of(graph: Graph, predict: Predict, *, seed: int = 0) -> list[Row]:
     recipe = graph.recipe
     if not recipe.rows:
         return []
-    made = {stage.name: (str(stage.made(graph.folder)),) for stage in recipe.stages}
+    made = {stage.name: graph.outs(stage) for stage in recipe.stages}
     values = {**recipe.variables, **made}
     (file,) = filled(recipe.battles, values)
     battles = read_battles(file)

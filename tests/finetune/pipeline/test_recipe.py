@@ -17,7 +17,7 @@ about: Three steps.
 variables: {battles: b.csv, k: 3, more: [--seed, 7]}
 fast: {k: 2}
 stages:
-  last: {run: "finetune average {teach} -o {out}", out: averaged}
+  last: {run: "finetune average {teach} --like={teach} -o {out}", out: averaged}
   folds: {run: "finetune folds {battles} -k {k} {more} -o {out}"}
   teach:
     run: "finetune teach {battles} --folds {folds} --fold {fold} -o '{out}'"
@@ -56,7 +56,8 @@ def test_words_are_filled_and_never_a_shells(tmp_path: Path) -> None:
     assert teach[1].out == tmp_path / "run" / "teachers" / "fold-1"
     assert teach[1].words[5:7] == ("--fold", "1")
     (last,) = graph.tasks(graph.recipe.stage("last"))
-    assert last.words[2] == str(tmp_path / "run" / "teachers" / "fold-*")
+    assert last.words[2:5] == tuple(str(task.out) for task in teach)
+    assert last.words[5] == f"--like={tmp_path / 'run' / 'teachers' / 'fold-*'}"
 
 
 def test_the_fast_form_and_what_is_told_go_before(tmp_path: Path) -> None:

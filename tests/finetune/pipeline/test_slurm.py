@@ -1,0 +1,208 @@
+"""Pipelines on a real Slurm of one node: the same results, in the right order, and what is killed
+goes on. Where Slurm is not installed, or cannot be started, they say so and are left out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from finetune.pipeline.graph import Graph
+from finetune.pipeline.recipe import read_recipe
+from finetune.pipeline.slurm import submit
+from judge.cli.main import cli
+from judge.errors import ArenaJudgeError
+from tests.finetune.small import battles_file
+
+RECIPE = """
+variables: {battles: b.csv}
+stages:
+  scores: {run: "score {battles} -o {out}", out: "scores-{part}.csv", each: {part: [a, b, c]}}
+  folds: {run: "finetune folds {battles} -k 2 -o {out} --force"}
+  measured:
+    run: "compare {battles} {scores} --rounds 100 -o {out}"
+    out: measured.csv
+"""
+NEEDED = ("sbatch", "slurmctld", "slurmd", "munged", "runuser")
+CONFIG = """
+ClusterName=t
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+AuthType=auth/munge
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+StateSaveLocation={place}/state
+SlurmdSpoolDir={place}/spool
+SlurmctldPidFile={place}/slurmctld.pid
+SlurmdPidFile={place}/slurmd.pid
+SlurmctldLogFile={place}/slurmctld.log
+SlurmdLogFile={place}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+MpiDefault=none
+ReturnToService=2
+SchedulerParameters=sched_interval=2
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000 State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def run(*words: str) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def awaited(what: Any, seconds: float, said: str) -> None:
+    """Waits until something holds."""
+    ends = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < ends, said
+        time.sleep(0.2)
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.socket() for _ in range(count)]
+    for one in held:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cluster of this machine."""
+    missing = [name for name in NEEDED if shutil.which(name) is None]
+    if missing or os.geteuid() != 0:
+        pytest.skip(f"Slurm cannot be started here: {', '.join(missing) or 'not root'}")
+    place = tmp_path_factory.mktemp("slurm")
+    for part in ("state", "spool"):
+        (place / part).mkdir()
+    host = socket.gethostname().partition(".")[0]
+    file = place / "slurm.conf"
+    file.write_text(CONFIG.format(host=host, place=place, ports=free_ports(2)))
+    before = os.environ.get("SLURM_CONF")
+    os.environ["SLURM_CONF"] = str(file)
+    munge = None
+    if not Path("/run/munge/munge.socket.2").exists():
+        run("install", "-d", "-o", "munge", "-g", "munge", "-m", "755", "/run/munge")
+        munge = subprocess.Popen(["runuser", "-u", "munge", "--", "munged", "--foreground"])
+        awaited(Path("/run/munge/munge.socket.2").exists, 20, "munged does not start")
+    try:
+        run("slurmctld")
+        run("slurmd", "-N", host)
+        awaited(lambda: "idle" in run("sinfo", "-h", "-o", "%T"), 60, "the node does not come up")
+        yield place
+    finally:
+        for name in ("slurmd", "slurmctld"):
+            pid = place / f"{name}.pid"
+            if pid.exists():
+                os.kill(int(pid.read_text()), signal.SIGTERM)
+                awaited(lambda pid=pid: not pid.exists(), 30, f"{pid.stem} does not end")  # type: ignore[misc]
+        if munge is not None:
+            munge.terminate()
+            munge.wait(20)
+        os.environ.pop("SLURM_CONF")
+        if before is not None:
+            os.environ["SLURM_CONF"] = before
+
+
+def told(folder: Path, recipe: str = RECIPE, output: str = "run") -> list[str]:
+    battles = battles_file(folder / "b.csv", 60)
+    file = folder / "quick.yaml"
+    file.write_text(recipe, encoding="utf-8")
+    return [str(file), "-o", str(folder / output), "--set", f"battles={battles}"]
+
+
+def pipeline(words: list[str], *more: str) -> Any:
+    return CliRunner().invoke(cli, ["finetune", "pipeline", *words, *more])
+
+
+def idle() -> bool:
+    return not run("squeue", "-h").strip()
+
+
+@pytest.mark.slow
+def test_slurm_gives_what_one_machine_gives(slurm: Path, tmp_path: Path) -> None:
+    words = told(tmp_path)
+    submitted = pipeline(words, "--on", "slurm", "--json")
+    assert submitted.exit_code == 0, submitted.output
+    jobs = json.loads(submitted.stdout)
+    assert {job["stage"]: job["tasks"] for job in jobs} == {"scores": 3, "folds": 1, "measured": 1}
+    awaited(idle, 240, "jobs do not end")
+    logs = "\n".join(p.read_text() for p in (tmp_path / "run" / "logs").glob("*.out"))
+    plan = json.loads(pipeline(words, "--dry-run", "--json").stdout)
+    assert {one["state"] for one in plan} == {"done"}, logs
+    here = [*words]
+    here[2] = str(tmp_path / "here")
+    assert pipeline(here).exit_code == 0
+    for part in "abc":
+        name = f"scores-{part}.csv"
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    nothing = pipeline(words, "--on", "slurm", "--json")
+    assert json.loads(nothing.stdout) == []
+
+
+@pytest.mark.slow
+def test_a_task_that_is_killed_is_submitted_again(slurm: Path, tmp_path: Path) -> None:
+    words = told(tmp_path)
+    jobs = json.loads(pipeline(words, "--on", "slurm", "--json").stdout)
+    scores = next(job["number"] for job in jobs if job["stage"] == "scores")
+    run("scancel", "--signal=KILL", "--full", f"{scores}_1")
+    run("scancel", f"{scores}_2")
+    awaited(idle, 240, "jobs do not end")
+    again = json.loads(pipeline(words, "--on", "slurm", "--json").stdout)
+    assert [job["stage"] for job in again] == ["scores", "measured"]
+    done = list((tmp_path / "run").glob("scores-*.csv"))
+    before = {path: path.stat().st_mtime_ns for path in done}
+    awaited(idle, 240, "jobs do not end")
+    assert {path: path.stat().st_mtime_ns for path in done} == before
+    plan = json.loads(pipeline(words, "--dry-run", "--json").stdout)
+    assert {one["state"] for one in plan} == {"done"}
+
+
+def test_what_sbatch_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    file = tmp_path / "quick.yaml"
+    file.write_text(
+        "variables: {battles: b.csv}\nstages:\n"
+        "  folds: {run: 'finetune folds {battles} -o {out}'}\n"
+        "  teach:\n    run: 'finetune teach {battles} --folds {folds} --fold {n} -o {out}'\n"
+        "    each: {n: 3}\n"
+        "  average: {run: 'finetune average {teach} {folds} -o {out}'}\n"
+    )
+    graph = Graph(read_recipe(file), folder)
+    sent: list[tuple[list[str], str]] = []
+
+    def send(command: list[str], script: str) -> str:
+        sent.append((command, script))
+        return f"{100 + len(sent)};cluster\n"
+
+    environment = {"SLURM_ACCOUNT": "abc", "ARENA_JUDGE_TOGETHER": "2", "ARENA_JUDGE_GRES": ""}
+    jobs = submit(graph, graph.recipe.stages, ["r"], environment=environment, run=send)
+    assert [job.number for job in jobs] == ["101", "102", "103"]
+    first, second, third = (command for command, _ in sent)
+    assert "--account=abc" in first
+    assert not any(word.startswith(("--dependency", "--gres", "--array")) for word in first)
+    assert "--array=0-2%2" in second
+    assert "--dependency=afterok:101" in second
+    assert "--dependency=afterok:102:101" in third
+    assert '--only teach --task "$SLURM_ARRAY_TASK_ID"' in sent[1][1]
+    assert sys.executable in sent[0][1]
+    with pytest.raises(ArenaJudgeError, match="no job's number"):
+        submit(graph, graph.recipe.stages, [], environment={}, run=lambda *_: "no")
