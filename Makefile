@@ -41,7 +41,7 @@ torch_for_cpu = { $(1) 'torch==$(torch_version)+cpu' 2>/dev/null || \
 .DELETE_ON_ERROR:
 # Two installs into one environment must not run at once.
 .NOTPARALLEL:
-.PHONY: help score test test-fast lint format weights bench vllm browser hooks constraints \
+.PHONY: help score test test-fast lint format weights bench vllm browser slurm hooks constraints \
     clean
 
 help:
@@ -54,6 +54,7 @@ help:
 	@echo 'make bench        measure the judge beside its peers'
 	@echo 'make vllm         install vLLM for the CPU into $(VLLM), which its tests ask'
 	@echo 'make browser      install Chromium where there is no browser and apt-get may'
+	@echo 'make slurm        install Slurm where there is none and apt-get may'
 	@echo 'make hooks        install the pre-commit hooks'
 	@echo 'make constraints  pin the newest versions in constraints.txt'
 	@echo 'make clean        remove what make made'
@@ -65,7 +66,7 @@ score: $(BASE)
 	$(BIN)/arena-judge score $(BATTLES) -o $(PREDICTIONS) --show 20
 
 # What shares a server or a process stays on one worker.
-test: lint browser $(if $(NO_VLLM),,$(VLLM_MADE))
+test: lint browser slurm $(if $(NO_VLLM),,$(VLLM_MADE))
 	@# With CI set, hypothesis tries the same examples every time: it fails for what was changed.
 	CI=$${CI:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
@@ -92,22 +93,31 @@ bench: $(BENCH)
 
 vllm: $(VLLM_MADE)
 
-# The pages that arena-judge writes and serves are tested in a real browser. A bare machine or
-# container has none, and those tests would skip without a word to anybody; so it is fetched where
-# that can be done without a question. Where it cannot, they skip: a browser is no reason to fail.
+# The pages that arena-judge writes and serves are tested in a real browser, and pipelines on a real
+# Slurm. A bare machine or container has neither, and those tests would skip without a word to
+# anybody; so they are fetched where that can be done without a question. Where it cannot, the tests
+# skip: a browser is no reason to fail.
 browser:
-	@for name in chromium chromium-browser google-chrome; do \
-	    command -v $$name >/dev/null 2>&1 && exit 0; \
-	done; \
-	command -v apt-get >/dev/null 2>&1 || exit 0; \
-	if [ "$$(id -u)" = 0 ]; then as_root=env; \
-	elif sudo -n true 2>/dev/null; then as_root='sudo -n env'; \
-	else exit 0; fi; \
-	echo 'Installing Chromium, which the tests of pages look at them with'; \
-	{ $$as_root DEBIAN_FRONTEND=noninteractive apt-get -q update && \
-	  $$as_root DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends \
-	      chromium; } >/dev/null 2>&1 || \
-	    echo 'make: no Chromium could be installed; the tests that need one skip' >&2
+	@$(call fetched,chromium chromium-browser google-chrome,chromium,Chromium)
+
+slurm:
+	@$(call fetched,sbatch,slurm-wlm munge,Slurm)
+
+# Fetches a package unless one of its commands is there: $(call fetched,COMMANDS,PACKAGES,CALLED)
+define fetched
+for name in $(1); do \
+    command -v $$name >/dev/null 2>&1 && exit 0; \
+done; \
+command -v apt-get >/dev/null 2>&1 || exit 0; \
+if [ "$$(id -u)" = 0 ]; then as_root=env; \
+elif sudo -n true 2>/dev/null; then as_root='sudo -n env'; \
+else exit 0; fi; \
+echo 'Installing $(3), which some tests ask'; \
+{ $$as_root DEBIAN_FRONTEND=noninteractive apt-get -q update && \
+  $$as_root DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends \
+      $(2); } >/dev/null 2>&1 || \
+    echo 'make: no $(3) could be installed; the tests that need it skip' >&2
+endef
 
 hooks: $(DEV)
 	$(BIN)/pre-commit install
