@@ -61,10 +61,11 @@ def asked_texts(prompt: str, tokenizer: Any, pool: Pool, count: int, *, seed: in
     rng = np.random.default_rng(seed)
     some, words = _some(pool, count, rng), load_prompt(prompt)
     texts = []
-    for row in some.battles.itertuples(index=False):
+    columns = (some.battles[name] for name in ("prompt", "response_a", "response_b"))
+    for prompts, first, second in zip(*columns, strict=True):
         order = ("AB", "BA")[int(rng.integers(2))]
         criterion = words.questions[int(rng.integers(len(words.questions)))]
-        battle = BattleText(tuple(row.prompt), tuple(row.response_a), tuple(row.response_b))
+        battle = BattleText(tuple(prompts), tuple(first), tuple(second))
         messages = [
             {"role": one.role, "content": one.content}
             for one in words.render(battle, order, criterion)

@@ -131,6 +131,7 @@ def inverse_root(moments: Tensor) -> Tensor:
         lower, failed = torch.linalg.cholesky_ex(damped)
         if int(failed):
             continue
+        upper: Tensor
         upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
         if not int(failed) and bool(torch.isfinite(upper).all()):
             return upper

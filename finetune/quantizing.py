@@ -212,6 +212,7 @@ def _by_library(loaded: _Loaded, settings: Settings) -> _Done:
     """A model as bitsandbytes keeps it: LLM.int8, or NF4. It is written before it is run, since
     running it lays out 4-bit weights anew on some processors."""
     from finetune.rounding import linear_names
+    from judge.classifier import families
     from judge.classifier.loading import explained, library_settings, quiet
 
     bits = f"{settings.bits}bit"
@@ -230,7 +231,7 @@ def _by_library(loaded: _Loaded, settings: Settings) -> _Done:
                 small = kind.from_pretrained(
                     whole, dtype=loaded.half, quantization_config=said, device_map={"": "cpu"}
                 )
-            small.save_pretrained(folder)
+            families.text_part(small).save_pretrained(folder)
         loaded.tokenizer.save_pretrained(folder)
 
     scheme = "LLM.int8" if settings.bits == 8 else "NF4"

@@ -56,12 +56,21 @@ class Finished:
     Args:
         folder: the folder.
         run: what makes it this run; what another one left is removed.
+
+    Raises:
+        InputError: something else lies there.
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
         self.folder = folder
         said = json.dumps(run, sort_keys=True)
         mark = folder / "run.json"
+        if folder.exists() and not mark.is_file() and any(folder.iterdir()):
+            raise InputError(
+                "is where layers would be kept meanwhile, and holds something else",
+                file=folder,
+                mend="name another output, or move it away",
+            )
         if not mark.is_file() or mark.read_text(encoding="utf-8") != said:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -229,7 +238,7 @@ def _rounded(
 
 
 def _as_tensors(codes: Mapping[str, Codes]) -> dict[str, Tensor]:
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, one in codes.items():
         found |= {f"{name}.values": one.values.contiguous(), f"{name}.scales": one.scales}
     return {name: tensor.contiguous() for name, tensor in found.items()}

@@ -120,7 +120,7 @@ def packed(values: Tensor, bits: int) -> Tensor:
 def unpacked(words: Tensor, bits: int, columns: int) -> Tensor:
     """(out, columns) int8 of (out, words): the inverse of `packed`."""
     places = torch.arange(32 // bits, device=words.device, dtype=torch.int32) * bits
-    values = ((words[..., None] >> places) & (2**bits - 1)) - 2 ** (bits - 1)
+    values: Tensor = ((words[..., None] >> places) & (2**bits - 1)) - 2 ** (bits - 1)
     return values.to(torch.int8).view(len(words), -1)[:, :columns]
 
 
