@@ -85,6 +85,10 @@ def read_judge_folder(path: str | Path) -> JudgeFolder:
         raise InputError("is no judge folder", file=path, mend="name one that training has made")
     settings = dict(read_recipe(folder / FILE).settings)
     kind = settings["kind"]
+    if "quantized" in settings:
+        raise InputError(
+            "has weights in few bits already", file=path, mend="name the judge before that step"
+        )
     if kind == CLASSIFIER:
         return _classifier(folder, settings)
     if kind == PROMPTED and str(settings.get("judge", "")).startswith(_VLLM):

@@ -138,8 +138,6 @@ def quantize(
         ArenaJudgeError: it cannot be had, or what is asked for cannot be done.
     """
     folder = read_judge_folder(judge)
-    if "quantized" in folder.settings:
-        raise InputError("is in few bits already", file=judge, mend="name the judge before that")
     if dev is not None and not folder.classifies:
         raise InputError(
             "writes ballots, which are not measured here",
