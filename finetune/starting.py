@@ -128,6 +128,12 @@ def _from_judge(config: Config, folder: Path, device: torch.device) -> Start:
         raise InputError(
             f"is a judge of the kind {settings['kind']}, which learns no further so", file=folder
         )
+    if "quantized" in settings:
+        raise InputError(
+            "has weights in few bits, which learn no more",
+            file=folder,
+            mend="go on with the judge that it was made of",
+        )
     told = {"form": config.model.form, "head": config.model.head, "pooling": config.model.pooling}
     for name, value in told.items():
         if value is not None and value != settings.get(name):

@@ -464,3 +464,10 @@ def test_few_bits_are_not_made_fewer(small: Path, battles: Path, tmp_path: Path)
     done = CliRunner().invoke(cli, [*words, "-o", str(tmp_path / "p.csv")])
     assert done.exit_code == 2
     assert "4 bits already" in done.stderr
+
+
+def test_few_bits_learn_no_more(small: Path, battles: Path, tmp_path: Path) -> None:
+    words = ["finetune", "train", str(battles), "--init", str(small), "--device", "cpu"]
+    done = CliRunner().invoke(cli, [*words, "-o", str(tmp_path / "newer")])
+    assert done.exit_code == 2, done.output
+    assert "learn no more" in done.stderr
