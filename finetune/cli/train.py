@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from judge.cli.console import say
 
 if TYPE_CHECKING:
     from finetune.config import Config
+    from finetune.processes import Processes
     from finetune.statistics import Statistics
     from finetune.training import Speed
 
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Say what would be learned from, how fast, and with what memory; train nothing.",
 )
+@click.option(
+    "--auto-fit",
+    is_flag=True,
+    help="Lower what has to be lowered until it fits the memory there is, as doctor does.",
+)
 @click.option("--fresh", is_flag=True, help="Leave what an unfinished run has done.")
 @options.workers
 @options.force
@@ -36,6 +43,7 @@ def train(
     battles: str | None,
     config_file: str | None,
     stats_only: bool,
+    auto_fit: bool,
     fresh: bool,
     workers: int,
     force: bool,
@@ -53,6 +61,7 @@ def train(
       arena-judge finetune train battles.csv --base microsoft/Phi-3-mini-4k-instruct -o judges/phi3
       arena-judge finetune train battles.parquet --base models/MiniLM --epochs 3 -o judges/small
       arena-judge finetune train battles.parquet --base MODEL --extra 0.5*more.csv --stats-only
+      arena-judge finetune train battles.parquet --base MODEL --auto-fit -o judges/fits
       arena-judge finetune train --config judges/small/train.yaml --seed 1 -o judges/other
       arena-judge finetune train new.csv --init judges/small -o judges/newer
       arena-judge finetune train ballots.jsonl --objective votes --base MODEL -o judges/writes
@@ -64,33 +73,49 @@ def train(
     if config.run.output is None and not stats_only:
         raise click.UsageError("name the judge folder to write: -o FOLDER")
     if stats_only:
-        rehearse_one(config, workers=workers, as_json=as_json)
+        rehearse_one(config, auto_fit=auto_fit, workers=workers, as_json=as_json)
     else:
-        train_one(config, fresh=fresh, workers=workers, force=force, as_json=as_json)
+        train_one(
+            config, auto_fit=auto_fit, fresh=fresh, workers=workers, force=force, as_json=as_json
+        )
 
 
-def rehearse_one(config: Config, *, workers: int, as_json: bool) -> None:
+def rehearse_one(config: Config, *, auto_fit: bool = False, workers: int, as_json: bool) -> None:
     """Says what a judge would be learned from."""
     needs()
-    from finetune.processes import joined
+    from finetune.checking import refuse
+    from finetune.processes import joined, started
     from finetune.running import rehearse
 
-    with joined() as processes:
+    refuse(config, count=started())
+    with joined(config.run.device) as processes:
+        config, lowered = _fitted(config, auto_fit, processes)
         found = rehearse(config, processes=processes, workers=workers)
         if processes.first:
-            _tell_stats(found, as_json)
+            _tell_stats(found, as_json, lowered)
 
 
-def train_one(config: Config, *, fresh: bool, workers: int, force: bool, as_json: bool) -> None:
+def train_one(
+    config: Config,
+    *,
+    auto_fit: bool = False,
+    fresh: bool,
+    workers: int,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Makes the judge that a config asks for, and says what came of it."""
     from finetune.targets import judge_target
 
     target = judge_target(config, force=force)
     needs()
-    from finetune.processes import joined
+    from finetune.checking import refuse
+    from finetune.processes import joined, started
     from finetune.running import run
 
-    with joined() as processes, Watch(processes.first) as watch:
+    refuse(config, count=started())
+    with joined(config.run.device) as processes, Watch(processes.first) as watch:
+        config, lowered = _fitted(config, auto_fit, processes, target, fresh=fresh)
         made = run(
             config,
             target,
@@ -101,10 +126,29 @@ def train_one(config: Config, *, fresh: bool, workers: int, force: bool, as_json
             say=watch.say,
         )
     if processes.first:
-        tell(made, as_json)
+        tell(made, as_json, lowered)
 
 
-def _tell_stats(found: Speed | Statistics, as_json: bool) -> None:
+def _fitted(
+    config: Config,
+    auto_fit: bool,
+    processes: Processes,
+    target: Path | None = None,
+    *,
+    fresh: bool = False,
+) -> tuple[Config, dict[str, Any]]:
+    """The config as it is to be run, and for JSON what was lowered in it."""
+    if not auto_fit:
+        return config, {}
+    from finetune import autofit
+
+    fitted = autofit.auto_fit(config, target=target, fresh=fresh, processes=processes)
+    for line in fitted.lines if processes.first else ():
+        say(line)
+    return fitted.config, {"lowered": list(fitted.lowered), "memory": fitted.verdict}
+
+
+def _tell_stats(found: Speed | Statistics, as_json: bool, lowered: dict[str, Any]) -> None:
     from finetune.cli.stats_text import lines, speed_lines, summary
     from finetune.statistics import Statistics
 
@@ -113,7 +157,7 @@ def _tell_stats(found: Speed | Statistics, as_json: bool) -> None:
             told = found.as_dict()
         else:
             told = {"speed": asdict(found) | {"seconds": found.seconds}}
-        click.echo(json.dumps(told, allow_nan=False))
+        click.echo(json.dumps(told | lowered, allow_nan=False))
         return
     if isinstance(found, Statistics):
         for line in lines(found):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -72,8 +73,8 @@ class Watch:
             )
 
 
-def tell(made: Made, as_json: bool) -> None:
-    """Says what a run came to."""
+def tell(made: Made, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
+    """Says what a run came to, and in JSON what more there is."""
     outcome = made.outcome
     if as_json:
         found = {
@@ -88,6 +89,7 @@ def tell(made: Made, as_json: bool) -> None:
             "parameters": made.parameters,
             "learning": made.learning,
             "measured": {one.name: one.settings() for one in made.scores},
+            **(more or {}),
         }
         click.echo(json.dumps(found, allow_nan=False))
     elif made.scores:
