@@ -126,6 +126,8 @@ def average(
             parts.append(ground.said_by(one.path, running, watched))
         said = np.stack(parts)
     weights = weighing.weights(plan, ground, said)
+    if weighing.how == ADVANTAGE:
+        notes.append("its weights were learned from the battles that it is tried on")
     with written_folder(target) as folder:
         result = write_average(plan, weights, folder)
         settings = _recipe(plan, weights, weighing, result, name)

@@ -88,7 +88,7 @@ def _write_adapter(
     files = [one.weights / ADAPTER for one in plan.judges]
     held = [_tensors(file) for file in files]
     _same_names(held, files)
-    scales = [scale_of(config_of(one)) for one in plan.judges]
+    configs = [config_of(one) for one in plan.judges]
     rank = plan.rank
     assert rank is not None
     made: dict[str, Tensor] = {}
@@ -96,8 +96,8 @@ def _write_adapter(
     modules = sorted(name.removesuffix(A) for name in held[0] if name.endswith(A))
     for module in modules:
         changes = [
-            _change(tensors, module, scale, file)
-            for tensors, scale, file in zip(held, scales, files, strict=True)
+            _change(tensors, module, config, file)
+            for tensors, config, file in zip(held, configs, files, strict=True)
         ]
         if plan.how == FACTORS:
             change = mean_of_factors(changes, weights)
@@ -112,7 +112,7 @@ def _write_adapter(
     parts = [{name: tensors[name] for name in rest} for tensors in held]
     made |= _mean_of_files(parts, weights, files)
     _save(made, inside / ADAPTER)
-    config = config_of(plan.judges[0])
+    config = configs[0]
     if rank != config["r"]:
         config["lora_alpha"], config["r"] = alpha_of(config, rank), rank
     config["base_model_name_or_path"] = named_from(plan.judges[0].base, folder)
@@ -121,13 +121,19 @@ def _write_adapter(
     return (lost / energy if energy > 0 else 0.0), len(modules)
 
 
-def _change(tensors: Mapping[str, Tensor], module: str, scale: float, file: Path) -> Change:
+def _change(
+    tensors: Mapping[str, Tensor], module: str, config: Mapping[str, Any], file: Path
+) -> Change:
     from finetune.low_rank import Change
 
+    rank = config["r"]
     a, b = tensors[module + A], tensors.get(module + B)
-    if b is None or a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
-        raise InputError(f"has no two factors of {module}", file=file, mend="make the judge anew")
-    return Change(a, b, scale)
+    sound = b is not None and a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1] == rank
+    if b is None or not sound:
+        raise InputError(
+            f"has no two factors of rank {rank} of {module}", file=file, mend="make the judge anew"
+        )
+    return Change(a, b, scale_of(config))
 
 
 # --- whole weights --------------------------------------------------------------------------------

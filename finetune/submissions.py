@@ -76,7 +76,7 @@ def write_submission(file: str | Path, ids: Sequence[str], proba: Floats) -> Che
             file=file,
             mend="judge them, or score with --fill prior",
         )
-    _distinct(ids, "the battles")
+    check_ids(ids)
     held = np.maximum(proba, LEAST)
     write_predictions(file, ids, held / held.sum(axis=1, keepdims=True))
     return check_submission(file, ids)
@@ -92,7 +92,7 @@ def check_submission(file: str | Path, ids: Sequence[str]) -> Checked:
     Raises:
         InputError: it could not be scored; with the row and column of the first fault.
     """
-    _distinct(ids, "the battles")
+    check_ids(ids)
     names: list[str] = []
     rows: list[list[float]] = []
     wanted, seen = set(ids), dict[str, int]()
@@ -115,14 +115,19 @@ def check_submission(file: str | Path, ids: Sequence[str]) -> Checked:
     return Checked(str(file), tuple(names), np.array(rows), names == list(ids))
 
 
-def _distinct(ids: Sequence[str], where: str) -> None:
+def check_ids(ids: Sequence[str]) -> None:
+    """Sees to it that a submission about battles of these ids can be.
+
+    Raises:
+        InputError: there are none, or two are alike.
+    """
     if not len(ids):
-        raise InputError(f"{where} are none, so there is nothing to submit")
+        raise InputError("there are no battles, so there is nothing to submit")
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise InputError(
-            f"id {quoted(twice)} stands more than once in {where}",
+            f"id {quoted(twice)} stands more than once among the battles",
             mend="give every battle an id of its own",
         )
 

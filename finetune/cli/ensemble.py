@@ -223,14 +223,15 @@ def _loss(judge: str) -> float:
 def _recipe_target(output: str, judges: list[str], *, force: bool) -> Path:
     """Where the recipe may go: over an earlier one of such judges, over others under `force`."""
     from judge.errors import ArenaJudgeError
-    from judge.judges.recipes import read_recipe
+    from judge.judges.recipes import read_recipe, recipes_of
 
     path = Path(output)
     if path.is_dir():
         raise InputError("is a folder", file=output, mend="name a file in it")
     if not path.parent.is_dir():
         raise InputError("cannot be written, its folder is not there", file=output, mend="make it")
-    if any(os.path.exists(one) and outputs.is_same_file(path, one) for one in judges):
+    read = [file for one in judges for file in (Path(one), *recipes_of(one))]
+    if any(file.exists() and outputs.is_same_file(path, file) for file in read):
         raise InputError("is read by this very command", file=output, mend="choose another output")
     if path.is_file() and path.stat().st_size and not force:
         try:

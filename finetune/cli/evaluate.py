@@ -115,6 +115,7 @@ def evaluate(
 
     folds = None if folds_folder is None else read_folds(folds_folder)
     read = read_battles(battles, folds, workers)
+    _can_be(targets, read)
     checked = _checked(to_check, read)
     said = _said(named, read, folds, running)
     said |= {_unlike(Path(one.file).name, said): _laid(one, read) for one in checked}
@@ -164,6 +165,22 @@ def _targets(
                 raise InputError("would be written twice", file=path, mend="name another file")
             found[name] = outputs.target(path, columns, inputs=before, force=force)
     return found
+
+
+def _can_be(targets: dict[str, Path], battles: Battles) -> None:
+    """Sees to it that the battles allow what is to be written, before any are judged.
+
+    Raises:
+        InputError: they do not.
+    """
+    import numpy as np
+
+    from finetune.submissions import check_ids
+
+    if "submission" in targets:
+        check_ids(battles.ids)
+    if "table" in targets and np.isnan(battles.labels[battles.held_out]).any(axis=1).all():
+        raise InputError("has no labels, so there is no table to write", file=battles.file)
 
 
 def _said(
@@ -294,9 +311,7 @@ def _write(
     if "predictions" in targets:
         ids = [battles.ids[row] for row in rows]
         write_cross_fitted(targets["predictions"], ids, first[rows], "the judge gave no answer")
-    if "table" in targets:
-        if compared is None:
-            raise InputError("has no labels, so there is no table to write", file=battles.file)
+    if "table" in targets and compared is not None:
         with written_whole(targets["table"]) as file:
             file.write(compared.to_frame().to_csv(index=False, lineterminator="\n").encode())
     return written

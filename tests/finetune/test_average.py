@@ -345,9 +345,16 @@ def test_broken_weights_are_found(room: Path, tmp_path: Path) -> None:
     name = next(iter(tensors))
     save_file(tensors | {name: torch.full_like(tensors[name], float("nan"))}, file)
     assert "broken weights" in refused(folder, room / "folds", "-o", tmp_path / "out")
+    config = folder / "adapter_config.json"
+    said = json.loads(config.read_text())
+    config.write_text(json.dumps(said | {"r": 3}))
+    assert "no two factors of rank 3" in refused(folder, "-o", tmp_path / "out")
+    config.write_text(json.dumps(said | {"rank_pattern": {"q_proj": 3}}))
+    assert "cannot be averaged" in refused(folder, "-o", tmp_path / "out")
+    config.write_text(json.dumps(said))
     file.write_bytes(b"no weights")
     assert "cannot be loaded" in refused(folder, "-o", tmp_path / "out")
-    (folder / "adapter_config.json").write_text("[")
+    config.write_text("[")
     assert "cannot be read" in refused(folder, "-o", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

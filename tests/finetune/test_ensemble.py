@@ -207,6 +207,9 @@ def test_judges_of_folds_become_one(judges: list[Path], files: list[Path], tmp_p
     refused = ensemble(*judges, "-o", tmp_path / "other.yaml")
     assert refused.exit_code == 2
     assert "no earlier result" in refused.stderr
+    refused = ensemble(*judges, "-o", judges[0] / "judge.yaml", "--force")
+    assert refused.exit_code == 2
+    assert "is read by this very command" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,9 @@ def test_a_submission_is_written_and_checked(room: Path) -> None:
     frame = pd.read_csv(target)
     assert frame["id"].tolist() == table["id"].tolist()
     assert "so nothing is measured" in told.stderr
+    told = evaluate(test, "statistical", "-o", room / "table.csv")
+    assert told.exit_code == 2
+    assert "has no labels" in told.stderr
     again = evaluate(room / "full.csv", "statistical", "--check", target)
     assert again.exit_code == 0, again.output
     assert "submission.csv" in again.stdout
@@ -211,6 +214,8 @@ def test_a_submission_in_another_order_is_scored_by_its_ids(tmp_path: Path) -> N
     assert found.least == 0.2
     with pytest.raises(InputError, match="more than once"):
         check_submission(file, ["x", "x"])
+    with pytest.raises(InputError, match="nothing to submit"):
+        check_submission(file, [])
     with pytest.raises(InputError, match="not found"):
         check_submission(tmp_path / "no.csv", ["x"])
 
