@@ -173,7 +173,7 @@ def training_of(
     return TrainingSet(
         exchanged_responses(left.battles, turned[rows]),
         exchanged(labels[rows], turned[rows]),
-        weights[left.source],
+        weights[left.source] * left.weights,
         kin(left.marks),
         left.source,
         pool.names,

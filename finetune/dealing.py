@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from finetune.folds import BY, EXTRA, LABELS, LEFT_OUT, FoldFile, Folds, check_k, row_number, sound
+from finetune.folds import BY, EXTRA, LABELS, LEFT_OUT, FoldFile, Folds, check_k, sound
 from finetune.sifting import kin
-from finetune.sources import about_something
+from finetune.sources import about_something, row_number
 from judge.battles import ID, MODELS, iter_battles, labels
 from judge.comparing.marks import Marks, battle_marks, joined
 from judge.comparing.near import Kind, find

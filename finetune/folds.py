@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from finetune.sources import row_number
 from judge.battles import ID
 from judge.comparing.marks import VERSION as MARKS
 from judge.comparing.marks import Hashes, battle_marks
@@ -199,13 +200,6 @@ class Folds:
         else:
             return
         raise _at(what, battles, row, file, "make folds of this very file")
-
-
-def row_number(battles: pd.DataFrame, row: int, file: str | Path | None = None) -> int:
-    """The row of a file, as an editor counts, that a battle table's row is from: in CSV the header
-    is row 1."""
-    header = 0 if {".jsonl", ".ndjson", ".parquet"} & set(Path(str(file)).suffixes) else 1
-    return int(battles.index[row]) + 1 + header
 
 
 def _at(

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from finetune.folds import row_number, sound
+from finetune.folds import sound
+from finetune.sources import row_number
 from judge.battles import ID
 from judge.comparing.marks import Marks, battle_marks
 from judge.errors import InputError

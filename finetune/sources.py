@@ -16,6 +16,7 @@ import pandas as pd
 from judge.battles import ID, iter_battles, labels
 from judge.comparing.marks import Marks, battle_marks, joined
 from judge.errors import InputError
+from judge.files.rows import as_text, quoted
 from judge.files.turns import TEXTS
 from judge.parallel import ordered_map
 
@@ -23,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 COLUMNS = (ID, *TEXTS)
+WEIGHT = "weight"
+"""A column that says what a battle counts for, beside what its file does."""
 _WEIGHTED = re.compile(r"([^*]*)\*(.+)", re.DOTALL)
 
 
@@ -72,6 +75,7 @@ class Pool:
         source: (N,) which file each is from.
         rows: (N,) its number there, from 0.
         names: what the files are called.
+        weights: (N,) what each counts for, as its file says; 1 where that says nothing.
     """
 
     battles: pd.DataFrame
@@ -80,6 +84,7 @@ class Pool:
     source: Ints
     rows: Ints
     names: tuple[str, ...]
+    weights: Floats
 
     def __len__(self) -> int:
         return len(self.source)
@@ -93,6 +98,7 @@ class Pool:
             self.source[rows],
             self.rows[rows],
             self.names,
+            self.weights[rows],
         )
 
 
@@ -114,7 +120,7 @@ def read_pool(
     for place, path in enumerate(paths):
         if path in paths[:place]:
             raise InputError("is named twice", file=files[place], mend="name every file once")
-    tables, said, marks = [], [], []
+    tables, said, marks, weights = [], [], [], []
     counts = []
     for file in files:
         count = 0
@@ -123,6 +129,7 @@ def read_pool(
                 tables.append(table[list(COLUMNS)])
                 said.append(_labels(file, table, labelled))
                 marks.append(marked)
+                weights.append(weights_of(file, table))
                 count += len(table)
         counts.append(count)
     battles = pd.concat(tables, ignore_index=True) if tables else _no_battles()
@@ -133,7 +140,39 @@ def read_pool(
         np.repeat(np.arange(len(files)), counts),
         np.concatenate([np.arange(count) for count in (*counts, 0)]),
         _names(files),
+        np.concatenate(weights) if weights else np.ones(0),
     )
+
+
+def weights_of(file: str, battles: pd.DataFrame) -> Floats:
+    """(N,) what a table's column says; an empty cell counts 1.
+
+    Raises:
+        InputError: a cell that is no number above 0.
+    """
+    found = np.ones(len(battles))
+    if WEIGHT not in battles.columns:
+        return found
+    for place, cell in enumerate(battles[WEIGHT].tolist()):
+        text = as_text(cell)
+        if text is None or not text.strip():
+            continue
+        try:
+            found[place] = float(text)
+        except ValueError:
+            found[place] = np.nan
+        if not (math.isfinite(found[place]) and found[place] > 0):
+            what = f"is {quoted(cell)}, and a battle counts for a number above 0"
+            row = row_number(battles, place, file)
+            raise InputError(what, file=file, row=row, column=WEIGHT, mend="or rename the column")
+    return found
+
+
+def row_number(battles: pd.DataFrame, row: int, file: str | Path | None = None) -> int:
+    """The row of a file, as an editor counts, that a battle table's row is from: in CSV the header
+    is row 1."""
+    header = 0 if {".jsonl", ".ndjson", ".parquet"} & set(Path(str(file)).suffixes) else 1
+    return int(battles.index[row]) + 1 + header
 
 
 def _marked(battles: pd.DataFrame) -> tuple[pd.DataFrame, Marks]:

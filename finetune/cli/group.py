@@ -9,6 +9,11 @@ from judge.cli.groups import LazyGroup
 COMMANDS = {
     "folds": ("finetune.cli.folds:folds", "Deal battles out to folds."),
     "logits": ("finetune.cli.logits:logits", "Keep what teachers say of battles."),
+    "calibrate-logits": (
+        "finetune.cli.calibrate_logits:calibrate_logits",
+        "Calibrate what teachers say on labels.",
+    ),
+    "prune": ("finetune.cli.prune:prune", "Find battles whose labels are noise."),
     "train": ("finetune.cli.train:train", "Train a judge on labelled battles."),
     "teach": ("finetune.cli.teach:teach", "Train a judge for each fold on the others."),
     "distill": ("finetune.cli.distill:distill", "Train a student with teachers' logits."),
