@@ -126,6 +126,8 @@ class Judging:
         """Whether a fine-tuned judge has a use for an option."""
         if self.asking.said.get(name) == CHUNKS:
             return False
+        if self.running.said.get(name) is False:
+            return bool(tuned)  # what cannot be done is not done
         return any(one.heeds(_BOTH.get(name, name)) for one in tuned)
 
     def to_keep(self, judges: Sequence[Judge], folder: Path, seed: int) -> dict[str, object]:

@@ -200,7 +200,8 @@ class ClassifierJudge(Judge):
         self._stopped = True
 
     def close(self) -> None:
-        """Gives back the networks' memory."""
+        """Gives back the networks' memory; what is still judged ends as with `stop`."""
+        self.stop()
         with self._turn:
             self._runner = None
         super().close()
@@ -210,7 +211,9 @@ class ClassifierJudge(Judge):
         `orders` that they were shown in, or a single one from a symmetric head; several lengths are
         averaged. NaN where the network gave no number."""
         tokens = self._encoders[0].read(battles)
-        return np.asarray(np.mean([self._raw(one, tokens) for one in self._encoders], axis=0))
+        meter = _Meter(len(tokens), len(self._encoders), self._done)
+        said = [self._raw(one, tokens, meter) for one in self._encoders]
+        return np.asarray(np.mean(said, axis=0))
 
     def pad_to(self, multiple: int) -> None:
         """Has what the networks work through at once filled up to a multiple of so many tokens."""
@@ -218,13 +221,9 @@ class ClassifierJudge(Judge):
             for network in () if self._runner is None else self._runner.networks:
                 network.multiple = multiple
 
-    def _raw(self, encoder: BattleEncoder, tokens: BattleTokens) -> Floats:
+    def _raw(self, encoder: BattleEncoder, tokens: BattleTokens, meter: _Meter) -> Floats:
         """(N, O, 3): see `logits`, for one length."""
-        encoded = encoder.assemble(tokens, self.orders)
-        with self._turn:
-            if self._runner is None:
-                raise RuntimeError("the judge is closed")
-            found = self._runner.logits(encoded)
+        found = self._run(encoder, tokens, meter)
         found[~np.isfinite(found).all(axis=1)] = np.nan
         shifted = found - found.max(axis=1, keepdims=True)
         weights = np.exp(shifted)
@@ -236,7 +235,7 @@ class ClassifierJudge(Judge):
         for place, order in enumerate(self.orders):
             if order == "BA":
                 said[:, place] = said[:, place][:, [1, 0, 2]]
-        return said
+        return np.asarray(said)
 
     def _proba(self, tokens: BattleTokens) -> Floats:
         """(N, 3): the mean over lengths and orders."""
@@ -245,12 +244,7 @@ class ClassifierJudge(Judge):
         return np.asarray(np.mean(said, axis=0))
 
     def _of_length(self, encoder: BattleEncoder, tokens: BattleTokens, meter: _Meter) -> Floats:
-        encoded = encoder.assemble(tokens, self.orders)
-        with self._turn:
-            if self._runner is None:
-                raise RuntimeError("the judge is closed")
-            self._done(0)  # who was stopped while others had their turn begins no batch
-            proba = softmax(self._runner.logits(encoded, meter.advance))
+        proba = softmax(self._run(encoder, tokens, meter))
         if self.shape.sequences == 2:
             return proba
         each = proba.reshape(-1, len(self.orders), 3)
@@ -259,6 +253,15 @@ class ClassifierJudge(Judge):
             for place, order in enumerate(self.orders)
         ]
         return np.asarray(np.mean(turned, axis=0))
+
+    def _run(self, encoder: BattleEncoder, tokens: BattleTokens, meter: _Meter) -> Floats:
+        """The network's logits of all sequences."""
+        encoded = encoder.assemble(tokens, self.orders)
+        with self._turn:
+            if self._runner is None:
+                raise RuntimeError("the judge is closed")
+            self._done(0)  # who was stopped while others had their turn begins no batch
+            return self._runner.logits(encoded, meter.advance)
 
     def _done(self, battles: int) -> None:
         if self._stopped:
