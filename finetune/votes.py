@@ -171,20 +171,27 @@ def written(
 
 
 def _ids(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[int]]:
-    """What is asked, and the ballot with what ends it."""
+    """What is asked, as vLLM is going to be asked it, and the ballot with what ends it."""
+    from judge.engines.vllm_worker import merge_system
+
+    def text(said: list[Message], *, asks: bool) -> str:
+        put = {"tokenize": False, "add_generation_prompt": asks}
+        try:
+            return str(tokenizer.apply_chat_template(said, **put))
+        except Exception:
+            merged = merge_system(said)  # there are templates that know no system
+            if merged is None:
+                raise
+            return str(tokenizer.apply_chat_template(merged, **put))
+
     with explained("the model", "its chat template"):
-        question = tokenizer.apply_chat_template(
-            list(messages[:-1]), tokenize=False, add_generation_prompt=True
-        )
-        whole = tokenizer.apply_chat_template(list(messages), tokenize=False)
-    said = messages[-1]["content"]
-    if whole.startswith(question):
-        answer = whole[len(question) :]
-    else:  # a template that writes what was said before otherwise
-        answer = said + whole[whole.rfind(said) + len(said) :] if said in whole else said
-    ends = tokenizer.eos_token or ""
-    if answer.strip() == said.strip() and ends:
-        answer = answer.rstrip() + ends
+        question = text(list(messages[:-1]), asks=True)
+        whole = text(list(messages), asks=False)
+    said = messages[-1]["content"].strip()
+    # What a template puts before a reply that it is shown, such as a thought of nothing, the model
+    # is not let write where its reply is kept to a ballot's form.
+    ends = whole[whole.rfind(said) + len(said) :] if said in whole else ""
+    answer = said + (ends if ends.strip() else tokenizer.eos_token or "")
     # Special tokens are text here, as they are to vLLM.
     before = tokenizer(question, add_special_tokens=False)["input_ids"]
     return before, tokenizer(answer, add_special_tokens=False)["input_ids"]

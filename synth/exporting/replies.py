@@ -23,8 +23,10 @@ def write_reply(
     texts: Texts = NO_TEXTS,
     criterion: str | None = None,
 ) -> str:
-    """The reply that says these votes, in the form that the prompt asks for. What a chat template
-    would take in a reason for the end of the message is spaced apart, as it is in battles.
+    """The reply that says these votes, in the form that the prompt asks for. Between its members is
+    no white space: vLLM, told to keep a reply to a schema, lets none be written, and who has
+    learned to write some would vote after signs that were never seen. What a chat template would
+    take in a reason for the end of the message is spaced apart, as it is in battles.
 
     Args:
         prompt: what was asked.
@@ -47,7 +49,7 @@ def write_reply(
             members[name] = vote
             if form["type"] == "object":
                 members[name] = {"reason": spaced(texts.reasons[name]), "vote": vote}
-    return sound(json.dumps(members, ensure_ascii=False))
+    return sound(json.dumps(members, ensure_ascii=False, separators=(",", ":")))
 
 
 def reads_back(

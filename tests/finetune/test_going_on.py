@@ -23,6 +23,8 @@ from tests.finetune.small import battles_file
 from tests.finetune.test_votes import chat_model, messages
 from tests.finetune.tiny import tiny_model
 
+pytestmark = pytest.mark.slow
+
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 SHORT = ["--max-length", "64", "--step-battles", "5", "--device", "cpu", "--no-tensorboard"]
@@ -117,7 +119,9 @@ def test_training_from_a_reward_model_is_predicted_as_it_is_loaded(
     told = ["--init", reward, *options, "--dev", dev, "--lr", "0.01", "--epochs", "2"]
     found, said = trained(battles, target, *told)
     assert "note: the head" in said
-    assert dev_loss(target, dev) == pytest.approx(found["measured"]["dev.csv"]["log_loss"], abs=2e-3)
+    assert dev_loss(target, dev) == pytest.approx(
+        found["measured"]["dev.csv"]["log_loss"], abs=2e-3
+    )
     recipe = yaml.safe_load((target / "judge.yaml").read_text())
     lora = family == "llama" and "--no-lora" not in options
     assert recipe["weights"] == ("lora" if lora else "full")

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SHORT = ["--device", "cpu", "--no-tensorboard", "--lr", "0.01", "--eval-every", "1"]
 BATTLES = ["--max-length", "64", "--step-battles", "3", "--epochs", "4"]
-# The kind of the run, how it is told, and how many kinds of kills it has to bear; together all.
+BALLOTS = ["--max-length", "4000", "--step-battles", "2", "--epochs", "2", "--max-steps", "16"]
+# The family of the base, and what a run is told besides.
 RUNS: dict[str, tuple[str, list[str]]] = {
     "lora": ("llama", ["--lora", "--lora-dropout", "0.2", "--ema", "0.8"]),
     "full": ("bert", ["--no-lora"]),
@@ -40,7 +41,6 @@ def plan_of(kind: str, target: Path, arguments: list[str], logs: Path) -> list[d
     seed says, and its end."""
     rng = np.random.default_rng(sum(map(ord, kind)))
     kills = [[str(name), int(rng.integers(1, 5))] for name in rng.permutation(KINDS)]
-    # Folders are let go of from the second checkpoint on, at which a run may end up only later.
     runs = [("whole", None), *(("broken", kill) for kill in kills), ("broken", None)]
     return [
         {
@@ -101,7 +101,7 @@ def test_killed_anywhere_it_comes_to_the_same_predictions(kind: str, tmp_path: P
     if votes:
         base = chat_model(family, tmp_path / "base")
         battles = ballots_file(tmp_path / "chat.jsonl")
-        options = [*options, "--max-length", "4000", "--step-battles", "2", "--max-steps", "16"]
+        options = [*options, *BALLOTS]
     else:
         base = tiny_model(family, tmp_path / "base")
         battles = battles_file(tmp_path / "battles.csv")

@@ -169,6 +169,38 @@ def test_ballots_that_are_too_long_are_left_out_and_counted() -> None:
         written([long], tokenizer, 300)
 
 
+# As Gemma has it, which knows no system, and Qwen, which shows a reply with a thought before it.
+REFUSING = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "<s>{{ message['role'] }}: {{ message['content'] }}</s>"
+    "{% endfor %}{% if add_generation_prompt %}<s>assistant: {% endif %}"
+)
+THINKING = (
+    "{% for message in messages %}<s>{{ message['role'] }}: "
+    "{% if message['role'] == 'assistant' %}<think></think>{% endif %}"
+    "{{ message['content'] | trim }}</s>"
+    "{% endfor %}{% if add_generation_prompt %}<s>assistant: {% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [REFUSING, THINKING])
+def test_a_ballot_is_learned_right_after_what_vllm_asks(template: str) -> None:
+    from judge.engines.vllm_worker import merge_system
+
+    tokenizer = tiny_tokenizer("llama")
+    tokenizer.chat_template = template
+    said = messages()
+    found = written([Conversation("1", (*said[:-1], {**said[-1], "content": f"{BALLOT}\n"}))],
+                    tokenizer, 8000)  # fmt: skip
+    asked = merge_system(said[:-1]) if template == REFUSING else said[:-1]
+    shown = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    before = tokenizer(shown, add_special_tokens=False)["input_ids"]
+    after = tokenizer(f"{BALLOT}</s>", add_special_tokens=False)["input_ids"]
+    assert found.ids[0].tolist() == [*before, *after]
+    assert found.asked.tolist() == [len(before)]
+
+
 def test_a_model_without_a_chat_template_cannot_be_asked() -> None:
     with pytest.raises(InputError, match="no chat template"):
         written([Conversation("1", tuple(messages()))], tiny_tokenizer("llama"), 4000)

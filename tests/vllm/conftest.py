@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 DEFAULT = HERE.parents[1] / ".venv-vllm" / "bin" / "python"
 NAME = "tiny"
 LENGTH = 4096
-START_SECONDS = 600.0
+START_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)

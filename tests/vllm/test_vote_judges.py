@@ -42,8 +42,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vllm")]
 ROOT = Path(__file__).parents[2]
 BATTLES = ROOT / "examples" / "battles.csv"
 LENGTH = 4096
-ROWS = 6
-SAID = 12  # tokens of a reply that are held against peft's
+PROMPT = "criterion"  # a ballot is five replies of a word: soon learned
+ROWS = 2
+ASKED = 2 * ROWS * len(CRITERIA)
+SAID = 12  # tokens of a reply that are held against peft's, at most
+TOP = 5
 # A rank that vLLM has no kernels for by itself, another scale, and a layer without an adapter.
 LORA = ["--lora", "--lora-r", "12", "--rslora", "--skip-layers", "1", "--lr", "0.01"]
 FULL = ["--no-lora", "--lr", "0.003"]
@@ -55,7 +58,7 @@ def battles() -> pd.DataFrame:
 
 def requests(**more: Any) -> list[Request]:
     """What the judge is asked about these battles, in both orders."""
-    prompt = load_prompt("discriminator")
+    prompt = load_prompt(PROMPT)
     table = battles()
     texts = map(BattleText, table["prompt"], table["response_a"], table["response_b"])
     return [
@@ -69,13 +72,12 @@ def requests(**more: Any) -> list[Request]:
 @pytest.fixture(scope="module")
 def ballots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ballots that find all answers equally good."""
-    reply = json.dumps(dict.fromkeys(CRITERIA, "AB"))
     rows = [
         {
-            "id": str(number // 2),
+            "id": str(number * ROWS // ASKED),
             "messages": [
                 *({"role": one.role, "content": one.content} for one in request.messages),
-                {"role": "assistant", "content": reply},
+                {"role": "assistant", "content": "AB"},
             ],
         }
         for number, request in enumerate(requests())
@@ -89,7 +91,7 @@ def trained(ballots: Path, model: Path, target: Path, *options: str) -> Path:
     """A judge of a few steps, by the command."""
     command = [sys.executable, "-m", "judge", "finetune", "train", str(ballots)]
     command += ["--objective", "votes", "--base", str(model), "-o", str(target), *options]
-    command += ["--step-battles", "4", "--epochs", "8", "--dev-share", "0", "--device", "cpu"]
+    command += ["--step-battles", "4", "--epochs", "4", "--dev-share", "0", "--device", "cpu"]
     command += ["--max-length", str(LENGTH), "--no-tensorboard"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -129,7 +131,7 @@ def judged(judge: PromptedJudge) -> Judgments:
 def base(engine: VllmEngine) -> Judgments:
     """What the model says without the adapter."""
     asking = Asking("tiny", context=LENGTH)
-    return PromptedJudge(engine, load_prompt("discriminator"), asking).judge(battles())
+    return PromptedJudge(engine, load_prompt(PROMPT), asking).judge(battles())
 
 
 def test_ballots_of_both_orders_come_out_as_they_were_taught(
@@ -139,13 +141,12 @@ def test_ballots_of_both_orders_come_out_as_they_were_taught(
     assert np.abs(judged.proba.sum(axis=1) - 1).max() < 1e-9
     assert judged.ballots is not None
     assert judged.ballots["order"].tolist() == ["AB", "BA"] * ROWS
-    said = [json.loads(reply) for reply in judged.ballots["reply"]]
-    assert all(list(one) == list(CRITERIA) for one in said)
-    taught = [vote == "AB" for one in said for vote in one.values()]
-    assert np.mean(taught) > 0.9
+    said = [line.split(": ") for reply in judged.ballots["reply"] for line in reply.split("\n")]
+    assert [criterion for criterion, _ in said] == list(CRITERIA) * (2 * ROWS)
+    assert np.mean([vote == "AB" for _, vote in said]) > 0.9
     assert (judged.proba[:, 2] > base.proba[:, 2] + 0.05).all()
     with Ledger(ledger) as kept:
-        assert kept.count() >= 2 * ROWS
+        assert kept.count() >= ASKED
 
 
 def test_the_adapter_does_what_it_does_in_peft(judge: PromptedJudge, folder: Path) -> None:
@@ -158,7 +159,7 @@ def test_the_adapter_does_what_it_does_in_peft(judge: PromptedJudge, folder: Pat
     where = folder / settings["judge"].removeprefix("vllm:")
     tokenizer = AutoTokenizer.from_pretrained(where)
     plain = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32)
-    asked = requests(max_tokens=SAID, top_logprobs=5)[:4]
+    asked = requests(max_tokens=SAID, top_logprobs=TOP)[::3]
     found = dict(judge.engine.answer(iter(asked)))
     model = PeftModel.from_pretrained(plain, str(folder / "adapter")).eval()
     changed = 0.0
@@ -179,7 +180,8 @@ def test_the_adapter_does_what_it_does_in_peft(judge: PromptedJudge, folder: Pat
             best = int(likely.argmax())
             changed = max(changed, float((likely - bare).abs().max()))
             assert tokenizer.decode([best]) == choice.token or best == tokenizer.eos_token_id
-            assert float(likely[best]) == pytest.approx(choice.logprob, abs=2e-3)
+            said_so = [value for _, value in choice.top]
+            np.testing.assert_allclose(likely.topk(TOP).values.numpy(), said_so, atol=2e-3)
             ids = torch.cat([ids, torch.tensor([[best]])], dim=1)
         assert len(reply.logprobs) == ids.shape[1] - before
     assert changed > 1, "the adapter has learned next to nothing, so that nothing is shown"
@@ -214,7 +216,7 @@ def test_score_takes_the_folder_and_asks_nothing_twice(
     assert done.returncode == 0, done.stderr
     (report,) = json.loads(done.stdout)["asked"]
     assert report["statistics"]["calls"] == 0
-    assert report["statistics"]["from_ledger"] == 2 * ROWS
+    assert report["statistics"]["from_ledger"] == ASKED
     proba = read_predictions(tmp_path / "out.csv").iloc[:, 1:].to_numpy()
     np.testing.assert_allclose(proba, judged.proba, atol=1e-9)
     votes = pd.read_csv(tmp_path / "votes.csv", keep_default_na=False)
@@ -230,14 +232,14 @@ def test_a_server_with_the_adapter_says_the_same(
     few: Path,
     tmp_path: Path,
 ) -> None:
-    """As docs/finetuning.md has it: --enable-lora --lora-modules, and a recipe that names it."""
+    """Served with --enable-lora --lora-modules NAME=FOLDER, under a recipe that asks for NAME."""
     from conftest import serving
 
     adapter = ("--enable-lora", "--max-lora-rank", "16", "--lora-modules")
     with serving(
         vllm_python, tiny_model.model, tmp_path / "log.txt", *adapter, f"votes={folder / 'adapter'}"
     ) as server:
-        asking = {"prompt": "discriminator", "base_urls": [server.url]}
+        asking = {"prompt": PROMPT, "base_urls": [server.url]}
         found = {}
         for name in ("votes", server.model):
             recipe = {"kind": "prompted", "judge": f"endpoint:{name}", "asking": asking}
@@ -246,7 +248,7 @@ def test_a_server_with_the_adapter_says_the_same(
             done = run("score", few, *options, folder=tmp_path, ledger=tmp_path / "l.sqlite")
             assert done.returncode == 0, done.stderr
             (report,) = json.loads(done.stdout)["asked"]
-            assert report["statistics"]["calls"] == 2 * ROWS
+            assert report["statistics"]["calls"] == ASKED
             found[name] = read_predictions(tmp_path / f"{name}.csv").iloc[:, 1:].to_numpy()
     np.testing.assert_allclose(found["votes"], judged.proba, atol=5e-3)
     np.testing.assert_allclose(found[server.model], base.proba, atol=5e-3)

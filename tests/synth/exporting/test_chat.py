@@ -22,10 +22,11 @@ from judge.judges.asking import Asking
 from judge.judges.prompted import PromptedJudge
 from judge.prompt_files import load_prompt, own_prompts
 from judge.prompting import CRITIQUES, Prompt
-from judge.replies import read_texts
+from judge.replies import Texts, read_texts
 from judge.voting import fill_ballot
 from synth.data import AnnotatedSet
 from synth.exporting.chat import Chats, chat_rows, write_chats
+from synth.exporting.replies import write_reply
 
 Make = Callable[..., Any]
 UNREFERENCED = [name for name in own_prompts() if not load_prompt(name).reference]
@@ -353,3 +354,16 @@ def test_nothing_to_write_is_an_error_and_no_file(
     ):
         write_chats(tmp_path / "chat.jsonl", data, Chats(load_prompt("annotated")))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", own_prompts())
+def test_a_ballot_has_the_white_space_that_vllm_lets_be_written(name: str) -> None:
+    """None between the members: there a judge that learned from it would leave what it has seen."""
+    prompt = load_prompt(name)
+    given = Texts("It is so.", dict.fromkeys(CRITERIA, "It is so."), dict.fromkeys("AB", "Fine."))
+    for criterion in prompt.questions:
+        reply = write_reply(prompt, [0] * 6, given, criterion)
+        if prompt.choices is None:
+            assert reply == json.dumps(json.loads(reply), separators=(",", ":"))
+        else:
+            assert reply in prompt.choices
