@@ -87,7 +87,7 @@ def calibrate_logits(
             read_logits(file), data, battles, None if how == "auto" else how
         )
         found.append((file, made))
-    if len(files) > 1:
+    if targets[0] != Path(output):
         Path(output).mkdir(parents=True, exist_ok=True)
     for target, (_, made) in zip(targets, found, strict=True):
         write_logits(target, made.logits)

@@ -89,8 +89,9 @@ class LocalRun:
             self._say(f"{task.name}: done already")
             return False
         key = self._graph.key(task)
-        self._clear(task, key)
-        self._graph.records.begin(task.name, key)
+        with self._lock:
+            self._clear(task, key)
+            self._graph.records.begin(task.name, key)
         log = self._graph.folder / LOGS / f"{task.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         task.out.parent.mkdir(parents=True, exist_ok=True)
@@ -127,16 +128,19 @@ class LocalRun:
         same = key in (begun, None if old is None else old.key)
         if not task.out.exists() or (goes_on and same):
             return
-        if len(task.stage.tasks) > 1 and self._shared(task):
-            return  # what its siblings made lies there too; the command sees to its own part
+        siblings = (one for one in self._graph.tasks(task.stage) if one.name != task.name)
+        if any(one.out == task.out and self._counts(one) for one in siblings):
+            return  # what they made lies there too; the command sees to its own part
         self._say(f"{task.name}: {task.out} was made of something else and is made anew")
         if task.out.is_dir():
             shutil.rmtree(task.out)
         else:
             task.out.unlink()
 
-    def _shared(self, task: Task) -> bool:
-        return sum(one.out == task.out for one in self._graph.tasks(task.stage)) > 1
+    def _counts(self, task: Task) -> bool:
+        """Whether a task has done, or begun, what it would do now."""
+        begun = self._graph.records.begun(task.name)
+        return self._graph.done(task) or begun == self._graph.key(task)
 
     def _command(self, words: Sequence[str], log: Path, place: str | None) -> tuple[int, int]:
         """A command's exit status, and the most memory that it held, in bytes."""
