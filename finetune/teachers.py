@@ -44,11 +44,6 @@ class Teachers:
         """(N,) battles that any of them speaks of."""
         return np.asarray((~np.isnan(self.values).any(axis=2)).any(axis=0))
 
-    @property
-    def pseudo_labels(self) -> Floats:
-        """(N, 3) the mean probabilities of those that speak; NaN rows where none does."""
-        return np.exp(mean_teacher(self.values)[0])
-
     def take(self, rows: npt.NDArray[np.int64], turned: Bools) -> Teachers:
         """What they say of the chosen battles, some of whose responses are exchanged."""
         values = self.values[:, rows]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from finetune.folds import make_folds, write_folds
 from finetune.logits import logits_of, write_logits
 from judge.battles import labels, read_battles
+from judge.judges import load_judge
+from judge.judges.classifier_settings import ClassifierSettings
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,6 +47,13 @@ def says(
     made = logits_of(table.iloc[chosen], values[chosen], teacher=teacher, about=about)
     write_logits(file, made if marked else replace(made, marks=None, turned=None))
     return file
+
+
+def predictions(folder: Path, battles: pd.DataFrame) -> Floats:
+    """What a judge says, in the numbers that it was trained in."""
+    running = ClassifierSettings(device=("cpu",), dtype="float32")
+    with closing(load_judge(str(folder), running=running)) as judge:
+        return judge.predict_proba(battles)
 
 
 def folds_file(folder: Path, battles: Path, k: int = 3, seed: int = 0) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,13 @@ pytest.importorskip("torch")
 
 from judge.battles import read_battles
 from judge.cli.main import cli
-from judge.judges import load_judge
 from judge.judges.recipes import read_recipe
 from tests.finetune.small import battles_file
-from tests.finetune.taught import folds_file
+from tests.finetune.taught import folds_file, predictions
 from tests.finetune.tiny import tiny_model
 
 SHORT = ["--max-length", "64", "--step-battles", "6", "--lr", "0.01", "--device", "cpu"]
-SHORT += ["--no-tensorboard"]
+SHORT += ["--no-tensorboard", "--dtype", "float32"]
 
 
 def finetune(*arguments: object) -> str:
@@ -41,23 +39,26 @@ def test_teachers_go_on_from_what_other_preferences_taught(tmp_path: Path) -> No
     finetune("merge", tmp_path / "post", "-o", tmp_path / "merged", "--dtype", "float32")
     table = read_battles(battles)
 
-    def said(folder: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        with closing(load_judge(str(folder))) as judge:
-            return judge.predict_proba(table)
-
-    merged = said(tmp_path / "merged")
-    np.testing.assert_allclose(merged, said(tmp_path / "post"), atol=1e-5)
+    merged = predictions(tmp_path / "merged", table)
+    np.testing.assert_allclose(merged, predictions(tmp_path / "post", table), atol=1e-5)
     teachers = tmp_path / "teachers"
     shared = (battles, "--folds", folds, "--init", tmp_path / "merged", "--lora", *SHORT)
     # With a rate of nothing the judges of folds are what they began as.
     finetune("teach", *shared, "--lr", "0", "-o", tmp_path / "still")
     for fold in range(2):
-        np.testing.assert_allclose(said(tmp_path / "still" / f"fold-{fold}"), merged, atol=1e-5)
+        np.testing.assert_allclose(
+            predictions(tmp_path / "still" / f"fold-{fold}", table), merged, atol=1e-5
+        )
     told = json.loads(finetune("teach", *shared, "-o", teachers, "--json"))
     assert told["missing"] == []
     for fold in range(2):
         settings = read_recipe(teachers / f"fold-{fold}" / "judge.yaml").settings
         assert settings["weights"] == "lora"
         assert (teachers / f"fold-{fold}" / settings["base"]).resolve() == tmp_path / "merged"
-        assert np.abs(said(teachers / f"fold-{fold}") - merged).max() > 1e-3
-    assert np.abs(said(teachers / "fold-0") - said(teachers / "fold-1")).max() > 1e-3
+        assert np.abs(predictions(teachers / f"fold-{fold}", table) - merged).max() > 1e-3
+    assert (
+        np.abs(
+            predictions(teachers / "fold-0", table) - predictions(teachers / "fold-1", table)
+        ).max()
+        > 1e-3
+    )
