@@ -21,12 +21,9 @@ from finetune.pipeline.recipe import Stage
 from judge.errors import ArenaJudgeError, InputError
 
 LOGS = "logs"
-# What the environment says about jobs, and the option of sbatch that it becomes.
+# What the environment says about jobs, and the option of sbatch that it becomes; sbatch itself
+# takes SBATCH_ACCOUNT, SBATCH_PARTITION, SBATCH_TIMELIMIT and others from there.
 SETTINGS = {
-    "SLURM_ACCOUNT": "--account",
-    "SLURM_PARTITION": "--partition",
-    "SLURM_QOS": "--qos",
-    "SLURM_TIMELIMIT": "--time",
     "ARENA_JUDGE_GRES": "--gres",
     "ARENA_JUDGE_CPUS": "--cpus-per-task",
     "ARENA_JUDGE_MEMORY": "--mem",

@@ -101,11 +101,11 @@ def test_what_sbatch_is_told(tmp_path: Path) -> None:
         sent.append((command, script))
         return f"{100 + len(sent)};cluster\n"
 
-    environment = {"SLURM_ACCOUNT": "abc", "ARENA_JUDGE_TOGETHER": "2", "ARENA_JUDGE_GRES": ""}
+    environment = {"ARENA_JUDGE_CPUS": "7", "ARENA_JUDGE_TOGETHER": "2", "ARENA_JUDGE_GRES": ""}
     jobs = submit(graph, graph.recipe.stages, ["r"], environment=environment, run=send)
     assert [job.number for job in jobs] == ["101", "102", "103"]
     first, second, third = (command for command, _ in sent)
-    assert "--account=abc" in first
+    assert "--cpus-per-task=7" in first
     assert not any(word.startswith(("--dependency", "--gres", "--array")) for word in first)
     assert "--array=0-2%2" in second
     assert "--dependency=afterok:101" in second
