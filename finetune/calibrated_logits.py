@@ -124,7 +124,7 @@ def calibrate_logits(
     """
     values = aligned(logits, data.battles, file)
     proba = probabilities(values)
-    judged = ~np.isnan(proba).any(axis=1)
+    judged: Bools = ~np.isnan(proba).any(axis=1)
     rows = np.flatnonzero(judged & ~np.isnan(data.labels).any(axis=1) & (data.fold >= 0))
     learns = data.learns & judged
     for fold in np.unique(data.fold[rows]).tolist():
@@ -140,8 +140,7 @@ def calibrate_logits(
     chosen = simplest(losses, codes, METHODS, LEAST) if method is None else method
     after = log_softmax(values) if chosen == IDENTITY else _logs(said[chosen])
     if chosen != IDENTITY:
-        others = judged.copy()
-        others[rows] = False
+        others = judged & ~np.isin(np.arange(len(judged)), rows)
         after[others] = _logs(_fit(chosen, y, proba[rows]).apply(proba[others]))
     return CalibratedLogits(
         _table(logits, data.battles, after, chosen),

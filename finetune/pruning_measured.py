@@ -3,7 +3,9 @@
 A reference judge is fitted twice on the same folds, on all battles and on what is left of them, and
 both are asked of the battles held out, all of which keep the labels that people gave. It is linear
 in the features of the responses (`judge.features`), with the symmetry of `judge.davidson`: cheap,
-and the same for every table of logits. What helps it need not help a transformer, and a difference
+and the same for every table of logits. How strongly it is held is chosen for either by what does
+best on battles held out, which flatters both alike: it shall not be a matter of having learned too
+much from too few. What helps it need not help a transformer, and a difference
 within its interval says nothing.
 """
 
@@ -20,14 +22,14 @@ from judge.davidson import Block, fit_linear, probabilities
 from judge.errors import ArenaJudgeError
 from judge.features.extraction import extract
 from judge.files.turns import TEXTS
-from judge.metrics import log_loss_rows
+from judge.metrics import class_prior, log_loss, log_loss_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _BATCH = 256
-_PENALTY = 3.0
+_PENALTIES = (3.0, 30.0, 300.0, 3000.0)
 _BOUND = 4.0
 
 
@@ -50,6 +52,7 @@ class Measurement:
 
     Attributes:
         before, after: its log loss fitted on all battles, and on what was made of them.
+        prior: the log loss of the shares of the labels, for comparison.
         gap: after less before, paired; with its interval, clustered by prompt.
         battles: that it was measured on.
         folds: how many.
@@ -57,6 +60,7 @@ class Measurement:
 
     before: float
     after: float
+    prior: float
     gap: Gap
     battles: int
     folds: int
@@ -106,30 +110,44 @@ def measure(
     rows = np.flatnonzero(known & (fold >= 0))
     if not len(rows):
         raise ArenaJudgeError("no labelled battle is held out, so nothing can be measured")
-    said = {name: np.full(labels.shape, np.nan) for name in ("before", "after")}
-    for one in np.unique(fold[rows]).tolist():
-        held = rows[fold[rows] == one]
-        inside = np.flatnonzero(learns[one] & known)
-        for name, use in (("before", np.ones(len(labels))), ("after", weights)):
-            learned = inside[use[inside] > 0]
-            if not len(learned):
-                raise ArenaJudgeError(f"nothing is left to learn from in fold {one}")
-            fitted = _Reference(features, labels, learned, use[learned])
-            said[name][held] = fitted(held)
-    losses = {name: log_loss_rows(labels[rows], proba[rows]) for name, proba in said.items()}
+    losses = {}
+    for name, use in (("before", np.ones(len(labels))), ("after", weights)):
+        said = _held_out(features, labels, fold, learns & known, rows, use)
+        each = [log_loss_rows(labels[rows], proba[rows]) for proba in said]
+        losses[name] = min(each, key=lambda loss: float(loss.mean()))
+    prior = np.tile(class_prior(labels[rows]), (len(rows), 1))
     return Measurement(
         float(losses["before"].mean()),
         float(losses["after"].mean()),
+        log_loss(labels[rows], prior),
         paired_gap(losses["after"], losses["before"], prompts[rows]),
         len(rows),
         len(np.unique(fold[rows])),
     )
 
 
+def _held_out(
+    features: Features, labels: Floats, fold: Ints, learns: Bools, rows: Ints, weights: Floats
+) -> list[Floats]:
+    """For each penalty (N, 3) what reference judges say of `rows` that have learned from others."""
+    said = [np.full(labels.shape, np.nan) for _ in _PENALTIES]
+    for one in np.unique(fold[rows]).tolist():
+        held = rows[fold[rows] == one]
+        learned = np.flatnonzero(learns[one] & (weights > 0))
+        if not len(learned):
+            raise ArenaJudgeError(f"nothing is left to learn from in fold {one}")
+        for proba, penalty in zip(said, _PENALTIES, strict=True):
+            fitted = _Reference(features, labels, learned, weights[learned], penalty)
+            proba[held] = fitted(held)
+    return said
+
+
 class _Reference:
     """A reference judge of some battles; called with rows, it gives their (n, 3) probabilities."""
 
-    def __init__(self, features: Features, labels: Floats, rows: Ints, weights: Floats) -> None:
+    def __init__(
+        self, features: Features, labels: Floats, rows: Ints, weights: Floats, penalty: float
+    ) -> None:
         self._features = features
         spread = np.sqrt(np.square(features.sides[rows]).mean(axis=0))
         self._scale = np.where(spread > 0, spread, 1.0)
@@ -139,8 +157,8 @@ class _Reference:
         side, tie = self._columns(rows)
         # Weights of mean 1, so that the penalty means the same with and without.
         share = labels[rows] * (weights / weights.mean())[:, None]
-        flat = np.append(np.full(tie.shape[1] - 1, _PENALTY), 1e-3)
-        self._side, self._tie = fit_linear([Block(side, _PENALTY)], [Block(tie, flat)], share)
+        flat = np.append(np.full(tie.shape[1] - 1, penalty), 1e-3)
+        self._side, self._tie = fit_linear([Block(side, penalty)], [Block(tie, flat)], share)
 
     def _columns(self, rows: Ints) -> tuple[Floats, Floats]:
         side = np.clip(self._features.sides[rows] / self._scale, -_BOUND, _BOUND)

@@ -309,6 +309,7 @@ def _result(result: Measurement, how: str) -> list[str]:
     return table(
         ["reference judge learns from", "battles", "log loss", "difference", "95 %"],
         [
+            ["shares of the labels", f"{result.battles:,}", f"{result.prior:.4f}", "", ""],
             ["all battles", f"{result.battles:,}", f"{result.before:.4f}", "", ""],
             [
                 f"all battles, {after}" if how == "weigh" else f"battles {after}",
@@ -327,6 +328,7 @@ def _as_json(result: Measurement) -> dict[str, Any]:
         "folds": result.folds,
         "before": result.before,
         "after": result.after,
+        "prior": result.prior,
         "difference": result.gap.value,
         "low": result.gap.low,
         "high": result.gap.high,
