@@ -190,8 +190,8 @@ def _ids(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[i
     said = messages[-1]["content"].strip()
     # What a template puts before a reply that it is shown, such as a thought of nothing, the model
     # is not let write where its reply is kept to a ballot's form.
-    ends = whole[whole.rfind(said) + len(said) :] if said in whole else ""
-    answer = said + (ends if ends.strip() else tokenizer.eos_token or "")
+    ends = whole[whole.rfind(said) + len(said) :].strip() if said in whole else ""
+    answer = said + (ends or tokenizer.eos_token or "")
     # Special tokens are text here, as they are to vLLM.
     before = tokenizer(question, add_special_tokens=False)["input_ids"]
     return before, tokenizer(answer, add_special_tokens=False)["input_ids"]
