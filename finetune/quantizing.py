@@ -210,7 +210,6 @@ def _by_library(loaded: _Loaded, settings: Settings) -> _Done:
     """A model as bitsandbytes keeps it: LLM.int8, or NF4. It is written before it is run, since
     running it lays out 4-bit weights anew on some processors."""
     from finetune.rounding import linear_names
-    from judge.classifier import families
     from judge.classifier.loading import explained, library_settings, quiet
 
     bits = f"{settings.bits}bit"
@@ -218,6 +217,7 @@ def _by_library(loaded: _Loaded, settings: Settings) -> _Done:
     linears = len(linear_names(loaded.model))
 
     def save(folder: Path) -> None:
+        import torch
         from transformers import AutoModel, AutoModelForCausalLM
 
         writes = hasattr(loaded.model, "lm_head")
@@ -225,11 +225,13 @@ def _by_library(loaded: _Loaded, settings: Settings) -> _Done:
         plain: Any = loaded.model
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".whole-") as whole, quiet():
             plain.to(loaded.half).save_pretrained(whole)
-            with explained(whole, "the model"):
+            # Poolers, which judges have no use for, are drawn: their bytes cannot be, on loading.
+            with explained(whole, "the model"), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(settings.seed)
                 small = kind.from_pretrained(
                     whole, dtype=loaded.half, quantization_config=said, device_map={"": "cpu"}
                 )
-            families.text_part(small).save_pretrained(folder)
+            small.save_pretrained(folder)
         loaded.tokenizer.save_pretrained(folder)
 
     scheme = "LLM.int8" if settings.bits == 8 else "NF4"
