@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Pieces up to this length are multiplied out; longer ones take too much memory for their scores.
+# Pieces up to this length are multiplied out; longer ones take too much memory for their scores, or
+# are faster with PyTorch's kernel, which forwards alone is the faster one sooner.
 _MOST = {torch.bfloat16: 1024, torch.float32: 256}
+_MOST_FORWARDS = 128
 
 
 def takes(query: Tensor, key: Tensor, *, dropout: float, lengths: Sequence[int]) -> bool:
@@ -64,7 +66,7 @@ class _Pieces(torch.autograd.Function):
         kept: list[Tensor] = []
         keeps = any(ctx.needs_input_grad[:3])
         for own in _places(lengths):
-            if _by_kernel(q, own, dropout):
+            if _by_kernel(q, own, dropout, keeps):
                 piece, one = _kernel(q[None, :, own], k[None, :, own], v[None, :, own], scale)
                 seen[:, own] = piece[0]
             else:
@@ -92,7 +94,7 @@ class _Pieces(torch.autograd.Function):
         by_q, by_k, by_v = (torch.empty_like(one) for one in (q, k, v))
         for own in _places(ctx.lengths):
             given = gradient[:, own]
-            if _by_kernel(q, own, ctx.dropout):
+            if _by_kernel(q, own, ctx.dropout, True):
                 found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
                     *(one[None, :, own] for one in (gradient, q, k, v, seen)),
                     next(left),
@@ -142,8 +144,9 @@ def _made_up(dropout: float) -> float:
     return 256 / (256 - _of_256(dropout))
 
 
-def _by_kernel(q: Tensor, own: slice, dropout: float) -> bool:
-    return q.dtype == torch.float32 and not dropout and own.stop - own.start > _MOST[q.dtype]
+def _by_kernel(q: Tensor, own: slice, dropout: float, learns: bool) -> bool:
+    most = _MOST[torch.float32] if learns else min(_MOST_FORWARDS, _MOST[torch.float32])
+    return q.dtype == torch.float32 and not dropout and own.stop - own.start > most
 
 
 def _kernel(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, list[Tensor]]:
