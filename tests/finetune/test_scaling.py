@@ -59,7 +59,9 @@ def test_a_step_that_overflows_is_left_out(parts: tuple[Path, Path], lora: bool)
     after = weights(trainer)
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert trainer.precision.scaler.get_scale() == scale / 2
-    assert not trainer.optimizer.state
+    # Fused optimizers are asked all the same; the step counts for nothing.
+    remembered = [value for one in trainer.optimizer.state.values() for value in one.values()]
+    assert all(float(value.abs().max()) == 0 for value in remembered)
     again, norm, _ = trainer.step(0, rows)
     assert again == pytest.approx(loss, rel=1e-3)
     assert np.isfinite(norm)
