@@ -124,7 +124,7 @@ def calibrate_logits(
     """
     values = aligned(logits, data.battles, file)
     proba = probabilities(values)
-    judged: Bools = ~np.isnan(proba).any(axis=1)
+    judged = np.asarray(~np.isnan(proba).any(axis=1))
     rows = np.flatnonzero(judged & ~np.isnan(data.labels).any(axis=1) & (data.fold >= 0))
     learns = data.learns & judged
     for fold in np.unique(data.fold[rows]).tolist():

@@ -86,7 +86,7 @@ def find_suspects(
     Raises:
         ArenaJudgeError: no battle is labelled and judged.
     """
-    known: Bools = ~np.isnan(labels).any(axis=1)
+    known = np.asarray(~np.isnan(labels).any(axis=1))
     judged = known & ~np.isnan(proba).any(axis=1)
     if not judged.any():
         raise ArenaJudgeError("no battle is both labelled and judged, so none can be a suspect")
