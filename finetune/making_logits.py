@@ -27,9 +27,11 @@ from finetune.inferring import (
     orders_of,
 )
 from finetune.logits import Logits, logits_of
+from finetune.sources import row_number
 from judge.battles import ID
 from judge.comparing.marks import battle_marks
 from judge.errors import InputError
+from judge.files.rows import quoted
 from judge.judges import load_judge
 from judge.judges.base import Judge
 from judge.judges.classifier_settings import DEFAULT, ClassifierSettings
@@ -109,6 +111,7 @@ def make_logits(
     Raises:
         ArenaJudgeError: judges that cannot be had, or who has learned from what is not known.
     """
+    check_once(battles, file)
     team, speaks = _team(request, battles, folds, file)
     size = block_size(len(battles), request.part)
     orders: tuple[str, ...] | None = None
@@ -139,6 +142,23 @@ def make_logits(
     if parts is None:
         raise ValueError("nobody speaks")
     return _table(request, team, plan, battles, combined(plan, parts))
+
+
+def check_once(battles: pd.DataFrame, file: str) -> None:
+    """Sees to it that battles can be told apart in a table.
+
+    Raises:
+        InputError: one stands twice, with the same id and text.
+    """
+    marks = battle_marks(battles).battles.tolist()
+    first: dict[tuple[str, int], int] = {}
+    for row, key in enumerate(zip(battles[ID], marks, strict=True)):
+        before = first.setdefault(key, row)
+        if before != row:
+            what = f"{quoted(key[0])} stands in row {row_number(battles, before, file)} too"
+            number = row_number(battles, row, file)
+            mend = "keep one of them, or give each an id of its own"
+            raise InputError(what, file=file, row=number, column=ID, mend=mend)
 
 
 def parts_of(output: Path) -> Path:

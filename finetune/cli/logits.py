@@ -157,7 +157,7 @@ def logits(
         read = _read(str(battles))
         folds = _folds(folds_folder)
         if from_npy is not None:
-            made = _from_array(from_npy, read, values["name"])
+            made = _from_array(from_npy, read, str(battles), values["name"])
         else:
             request = _request(str(judge), shards, shard_id, values)
             made = _judged(request, read, str(battles), folds, target, fresh)
@@ -266,9 +266,11 @@ def _merged(pattern: str, pieces: list[str]) -> Logits:
     return merge_logits([read_logits(one) for one in pieces])
 
 
-def _from_array(file: str, battles: pd.DataFrame, name: str | None) -> Logits:
+def _from_array(file: str, battles: pd.DataFrame, source: str, name: str | None) -> Logits:
     from finetune.logits import read_npy
+    from finetune.making_logits import check_once
 
+    check_once(battles, source)
     about = {"judge": name or Path(file).stem, "from": Path(file).name, "battles": len(battles)}
     return read_npy(file, battles, teacher=name, about=about)
 

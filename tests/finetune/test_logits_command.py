@@ -243,6 +243,30 @@ def test_fused_pairs_are_separate_ones(place: Path, pad: int) -> None:
     np.testing.assert_allclose(fused, apart, atol=1e-5)
 
 
+def test_a_battle_that_stands_twice(tmp_path: Path) -> None:
+    file = battles_file(tmp_path / "b.csv", 4)
+    table = pd.read_csv(file)
+    pd.concat([table, table.iloc[[1]]]).to_csv(file, index=False)
+    told = ("logits", file, "--judge", "statistical", "-o", tmp_path / "t.parquet")
+    refused = run(*told)
+    assert refused.exit_code == 2
+    assert "row 6, column id: '0-1' stands in row 3 too" in refused.stderr
+    assert not list(tmp_path.glob("t.parquet*"))
+
+
+def test_arrays_in_and_out(place: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(COUNT, 3))
+    np.save(tmp_path / "qwen.npy", values)
+    told = ("logits", place / "b.csv", "-o", tmp_path / "q.parquet")
+    done(*told, "--from-npy", tmp_path / "qwen.npy", "--npy", tmp_path / "out.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), values)
+    assert read_logits(tmp_path / "q.parquet").teacher == "qwen"
+    np.save(tmp_path / "qwen.npy", values[1:])
+    refused = run(*told, "--from-npy", tmp_path / "qwen.npy")
+    assert refused.exit_code == 2
+    assert "has the shape (25, 3), and 26 battles need (26, 3)" in refused.stderr
+
+
 def test_battles_that_the_folds_do_not_know(place: Path, tmp_path: Path) -> None:
     new = battles_file(tmp_path / "new.csv", 6, seed=99)
     told = ("logits", new, "--judge", place / "teachers", "--folds", place / "folds")
