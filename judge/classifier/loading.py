@@ -141,6 +141,11 @@ def load_backbone(
             )
         part = families.text_part(model)
         complete(part, found["missing_keys"], base)
+    if kept is not None:
+        # What the library does not keep comes in the numbers that it was written in.
+        for one in part.parameters():
+            if one.is_floating_point():
+                one.data = one.data.to(dtype)
     if quantize is None:
         part = part.to(device)
     else:

@@ -391,6 +391,21 @@ def test_without_the_library(
     assert not (tmp_path / "small").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_library(
+    family: str, bits: int, judges: Callable[[str], Path], pool: Pool, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    judge, target = judges(family), tmp_path / "small"
+    made = quantize(judge, pool, target, settings_for(bits=bits, how="bitsandbytes"))
+    assert made.texts == 0
+    assert made.after < made.before
+    assert alike(states_of(judge, pool), states_of(target, pool)) > (0.99 if bits == 8 else 0.8)
+    assert np.array_equal(said_by(target, pool), said_by(target, pool))
+
+
 # --- folders that were tampered with --------------------------------------------------------------
 
 
