@@ -131,13 +131,13 @@ class Distillation(Preference):
         super().__init__(network, train, dev, **more)
         if mixture.several == MEAN:
             teachers = mean_teacher(teachers)
-        speaks = ~np.isnan(teachers).any(axis=2)
+        speaks = np.asarray(~np.isnan(teachers).any(axis=2))
         count = speaks.sum(axis=0)
         self._mixture = mixture
         self._teachers = np.where(speaks[..., None], teachers, 0.0)
         self._shares = speaks / np.maximum(count, 1)  # of each teacher in a battle's mean
         self._known = count > 0
-        self._labelled = ~np.isnan(train.labels).any(axis=1)
+        self._labelled = np.asarray(~np.isnan(train.labels).any(axis=1))
         self._labels = np.nan_to_num(train.labels)
         if (~self._known & ~self._labelled).any():
             raise ValueError("a battle has neither a label nor a teacher's word")

@@ -53,7 +53,7 @@ class Teachers:
 def mean_teacher(values: Floats) -> Floats:
     """(1, N, 3) log-probabilities of one teacher whose probabilities are the mean of those of
     (M, N, 3) that speak."""
-    speaks = ~np.isnan(values).any(axis=2)
+    speaks = np.asarray(~np.isnan(values).any(axis=2))
     counts = np.maximum(speaks.sum(axis=0), 1)
     summed = np.where(speaks[..., None], np.exp(values), 0.0).sum(axis=0)
     with np.errstate(divide="ignore"):
