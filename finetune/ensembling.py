@@ -100,7 +100,7 @@ def symmetrised(proba: Floats, swapped: Floats) -> Symmetrised:
         swapped: (N, 3) of the exchanged ones, as they were given: P(A) is of what is response B.
     """
     turned = swapped[:, _TURNED]
-    there = [~np.isnan(one).any(axis=1) for one in (proba, turned)]
+    there = [np.asarray(~np.isnan(one).any(axis=1)) for one in (proba, turned)]
     both = there[0] & there[1]
     found = np.where(there[0][:, None], proba, turned)
     found[both] = (proba[both] + turned[both]) / 2.0

@@ -55,7 +55,7 @@ class JudgeFolder:
     @property
     def classifies(self) -> bool:
         """Whether it has a head that says who won; others write ballots."""
-        return self.settings["kind"] == CLASSIFIER
+        return bool(self.settings["kind"] == CLASSIFIER)
 
     @property
     def fold(self) -> int | None:

@@ -22,20 +22,15 @@ HOW = ("deltas", "factors")
 WEIGHTS = ("equal", "cv", "advantage")
 
 
-class _Rank(click.ParamType):
+def _rank(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | str | None:
     """A number from 1, or `exact`."""
-
-    name = "rank"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        if value == "exact" or isinstance(value, int):
-            return value
-        text = str(value)
-        if not (text.isascii() and text.isdigit() and int(text[:9]) > 0 and len(text) < 7):
-            self.fail(f"{value!r} is no rank; write a number, or exact", param, ctx)
-        return int(text)
+    if value is None or value == "exact":
+        return value
+    if not (value.isascii() and value.isdigit() and len(value) < 7 and int(value) > 0):
+        raise click.BadParameter(f"{value!r} is no rank; write a number, or exact")
+    return int(value)
 
 
 @click.command()
@@ -51,7 +46,7 @@ class _Rank(click.ParamType):
 )
 @click.option(
     "--rank",
-    type=_Rank(),
+    callback=_rank,
     metavar="N|exact",
     help="Of the mean of deltas; exact: all that it has, the sum of the ranks.  [default: the "
     "judges' own]",

@@ -153,10 +153,10 @@ def _made(recipes: Sequence[Recipe], running: ClassifierSettings) -> _Made:
         ]
         # The layer is narrowed once, for all that look at single tokens.
         first = next((one for one in made if narrow(one)), None)
-        for one, of in zip(made, networks, strict=True):
-            if first is not None and one.shape.pooling != "mean":
-                one.rows = first.rows
-            of.append(one)
+        for network, of in zip(made, networks, strict=True):
+            if first is not None and network.shape.pooling != "mean":
+                network.rows = first.rows
+            of.append(network)
     tokenizers = [load_tokenizer(one.folder) for one in recipes]
     return _Made(models, list(zip(networks, tokenizers, strict=True)))
 

@@ -61,7 +61,7 @@ def drawn_folds(base: Path, folder: Path, losses: Sequence[float] = (1.0, 1.1, 1
     """A folder of fold-0, fold-1, ... as `finetune teach` leaves it."""
     for fold, loss in enumerate(losses):
         measured = {f"fold {fold}": {"battles": 9, "log_loss": loss}, "dev": {"log_loss": 9.0}}
-        about = {"fold": fold, "folds": "f00d", "measured": measured}
+        about: dict[str, Any] = {"fold": fold, "folds": "f00d", "measured": measured}
         drawn_judge(base, folder / f"fold-{fold}", fold, **about)
     return folder
 

@@ -103,7 +103,7 @@ def test_a_single_adapter_is_the_judge_itself(room: Path) -> None:
 def test_what_shares_no_base_is_refused(room: Path, tmp_path: Path) -> None:
     other = drawn_judge(base_model(tmp_path / "base"), tmp_path / "x", 1)
     whole = drawn_judge(room / "base", tmp_path / "w", 1, whole=True)
-    cases = [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"adapters": ["folds/fold-0", str(other)]}, "is of the base"),
         ({"adapters": ["folds/fold-0", str(whole)]}, "no judge with an adapter"),
         ({}, "lists no adapters"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ def change_of(folder: Path) -> dict[str, Any]:
     }
 
 
+def mean(parts: Sequence[Any], name: str) -> Any:
+    """Of one tensor."""
+    return torch.stack([one[name] for one in parts]).mean(dim=0)
+
+
 def settings_of(folder: Path) -> dict[str, Any]:
     return dict(yaml.safe_load((folder / "judge.yaml").read_text()))
 
@@ -75,10 +81,10 @@ def test_the_mean_of_folds_is_the_mean_of_their_changes(room: Path, tmp_path: Pa
     target = tmp_path / "all" / "one"
     parts = [change_of(room / "folds" / f"fold-{fold}") for fold in range(3)]
     for name, change in change_of(target).items():
-        assert torch.allclose(change, sum(one[name] for one in parts) / 3, atol=1e-6)
+        assert torch.allclose(change, mean(parts, name), atol=1e-6)
     heads = [load_file(room / "folds" / f"fold-{n}" / "head.safetensors") for n in range(3)]
     for name, weight in load_file(target / "head.safetensors").items():
-        assert torch.allclose(weight, sum(one[name] for one in heads) / 3, atol=1e-6)
+        assert torch.allclose(weight, mean(heads, name), atol=1e-6)
     told = settings_of(target)
     assert told["kind"] == "classifier"
     assert told["folds"] == "f00d"
@@ -130,10 +136,10 @@ def test_the_published_way_is_another(room: Path, tmp_path: Path) -> None:
     held = [load_file(room / "folds" / f"fold-{n}" / "adapter_model.safetensors") for n in range(3)]
     written = load_file(tmp_path / "one" / "adapter_model.safetensors")
     for name, weight in written.items():
-        assert torch.allclose(weight, sum(one[name] for one in held) / 3, atol=1e-6)
+        assert torch.allclose(weight, mean(held, name), atol=1e-6)
     parts = [change_of(room / "folds" / f"fold-{n}") for n in range(3)]
     far = [
-        float((change - sum(one[name] for one in parts) / 3).abs().max())
+        float((change - mean(parts, name)).abs().max())
         for name, change in change_of(tmp_path / "one").items()
     ]
     assert min(far) > 1e-4
@@ -299,6 +305,11 @@ def test_judges_that_have_no_mean_are_refused(room: Path, tmp_path: Path) -> Non
     assert "not there" in refused(tmp_path / "nowhere", "-o", out)
     assert "which is read" in refused(first, "-o", room / "folds", "--force")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("rank", ["0", "-1", "all", "1e3", "9999999", ""])
+def test_what_is_no_rank_is_said(rank: str, room: Path, tmp_path: Path) -> None:
+    assert "is no rank" in refused(room / "folds", "-o", tmp_path / "out", "--rank", rank)
 
 
 def test_beginnings_that_differ_are_told_apart(room: Path, tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def test_the_mean_is_that_of_the_changes_written_out(
 ) -> None:
     changes = [change(seed + n, rank, scale) for n, (rank, scale) in enumerate(parts)]
     weights = [1 / len(parts)] * len(parts)
-    wanted = sum(w * one.whole() for w, one in zip(weights, changes, strict=True))
+    wanted = torch.zeros(9, 7, dtype=torch.float64)
+    for weight, one in zip(weights, changes, strict=True):
+        wanted = wanted + weight * one.whole()
     full = sum(rank for rank, _ in parts)
     exact = mean_of_changes(changes, weights, full)
     assert torch.allclose(exact.change.whole(), wanted, atol=1e-5)

@@ -62,7 +62,7 @@ def test_a_merged_judge_says_the_same(
     dtype: str, told: dict[str, Any], room: Path, tmp_path: Path
 ) -> None:
     lora = LoraConfig(r=4, alpha=8, **told)
-    about = {"name": "mine", "made_by": {"command": "before"}}
+    about: dict[str, Any] = {"name": "mine", "made_by": {"command": "before"}}
     folder = drawn_judge(room / "base", tmp_path / "in" / "x", 1, lora=lora, **about)
     write_seen(folder, seen_of(room / "battles.csv"))
     target = tmp_path / "out" / "deep" / "y"
@@ -155,9 +155,8 @@ def test_judges_that_write_ballots_are_merged_and_averaged(tmp_path: Path) -> No
     folders = []
     for seed in range(2):
         folder = tmp_path / f"w{seed}"
-        model = adapted(
-            AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=2, alpha=4), seed=0
-        )
+        whole_model: Any = AutoModelForCausalLM.from_pretrained(base)
+        model: Any = adapted(whole_model, LoraConfig(r=2, alpha=4), seed=0)
         torch.manual_seed(seed)
         with torch.no_grad():
             for name, weight in model.named_parameters():
