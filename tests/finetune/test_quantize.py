@@ -42,7 +42,7 @@ FLOAT32 = ClassifierSettings(dtype="float32", device=("cpu",))
 def judge_folder(family: str, folder: Path, **more: Any) -> Path:
     """A judge of a tiny model whose head has much to say."""
     base = tiny_model(family, folder / "base")
-    form = {} if family in CAUSAL else {"form": "single", "head": "symmetric"}
+    form: dict[str, Any] = {} if family in CAUSAL else {"form": "single", "head": "symmetric"}
     network, tokenizer = build(str(base), max_length=64, seed=1, **form, **more)
     with torch.no_grad():
         for one in network.head.parameters():
@@ -180,7 +180,12 @@ def test_goes_on_where_it_was(
 
     worked: list[int] = []
     own = rounding._rounded
-    monkeypatch.setattr(rounding, "_rounded", lambda *all: (worked.append(1), own(*all))[1])
+
+    def counted(*everything: Any) -> Any:
+        worked.append(1)
+        return own(*everything)
+
+    monkeypatch.setattr(rounding, "_rounded", counted)
     quantize(judge, pool, target, settings_for(bits=4))
     assert len(worked) == 1
     assert (target / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
