@@ -23,6 +23,7 @@ from finetune.checkpoints import Checkpoints, place_of
 from finetune.config import Config
 from finetune.preparing import Battles, Measured, encoder_of, examples, measuring_tokens
 from finetune.processes import ALONE, Processes
+from finetune.scoring import OUT_OF_FOLD, Score, score
 from judge.battles import ID
 
 if TYPE_CHECKING:
@@ -32,34 +33,6 @@ if TYPE_CHECKING:
     from finetune.training import Outcome, Watcher
 
 Floats = npt.NDArray[np.float64]
-
-OUT_OF_FOLD = "out-of-fold.csv"
-"""What the judge of a fold says of the battles that are held out there."""
-_ROUNDS = 1000
-
-
-@dataclass(frozen=True)
-class Score:
-    """How far off a judge is.
-
-    Attributes:
-        name: of the battles.
-        battles: how many.
-        log_loss: in nats, with its 95 % interval, resampled by prompt.
-        accuracy: share of them whose label it favours.
-    """
-
-    name: str
-    battles: int
-    log_loss: float
-    low: float
-    high: float
-    accuracy: float
-
-    def settings(self) -> dict[str, Any]:
-        """The same for judge.yaml and JSON."""
-        numbers = {name: _rounded(getattr(self, name)) for name in ("log_loss", "low", "high")}
-        return {"battles": self.battles, **numbers, "accuracy": _rounded(self.accuracy)}
 
 
 @dataclass(frozen=True)
@@ -207,27 +180,6 @@ def _of_fold(battles: Battles, measured: list[tuple[Measured, Floats]]) -> Float
     return next(proba for one, proba in measured if one is battles.held_out[0])
 
 
-def score(measured: Measured, proba: Floats, seed: int) -> Score:
-    """How far off probabilities are on labelled battles."""
-    from judge.comparing.bootstrap import group_codes, ratio_means
-    from judge.metrics import accuracy_rows, log_loss_rows
-
-    codes = group_codes(measured.prompts)
-    rows = log_loss_rows(measured.labels, proba)
-    size = int(codes.max()) + 1
-    sums = np.bincount(codes, rows, minlength=size)
-    counts = np.bincount(codes, minlength=size).astype(np.float64)
-    means = ratio_means(sums[None], counts[None], [0], rounds=_ROUNDS, seed=seed)
-    return Score(
-        measured.name,
-        len(measured),
-        float(means.value[0]),
-        float(means.low[0]),
-        float(means.high[0]),
-        float(np.mean(accuracy_rows(measured.labels, proba))),
-    )
-
-
 def write(
     config: Config,
     start: Start,
@@ -318,10 +270,6 @@ def _adapted(made: Made) -> bool:
 
 def _mapping(value: object) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 5) if np.isfinite(value) else None
 
 
 def device_of(config: Config, processes: Processes) -> torch.device:

@@ -16,33 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from finetune import config as configs
 from finetune.checkpoints import difference
 from finetune.config import Config, read_config, with_values
+from finetune.fold_folders import check_mark, folder_of, whole_of, write_mark
 from finetune.folds import Folds, read_folds
-from finetune.making import OUT_OF_FOLD, Score, score, sources_of, told_of
-from finetune.preparing import Measured
+from finetune.making import sources_of, told_of
 from finetune.processes import ALONE, Processes
 from finetune.running import check_plain, run
-from finetune.sifting import kin
-from finetune.sources import read_pool
+from finetune.scoring import Score
 from finetune.targets import judge_target
-from judge.battles import ID
 from judge.errors import InputError
-from judge.files.atomic import explained, written_whole
-from judge.files.labelling import PROBABILITIES
 from judge.judges.recipes import FILE as RECIPE
 from judge.judges.recipes import made_from, plain, read_recipe
-from judge.predictions import read_predictions, write_predictions
 
 if TYPE_CHECKING:
     from finetune.training import Watcher
-
-FILE = "folds.yaml"
-"""By which a folder of judges of folds is known: of which folds they are."""
-ALL = "out of fold"
 
 
 @dataclass(frozen=True)
@@ -85,11 +74,6 @@ class Course:
     whole: Score | None
 
 
-def folder_of(folder: Path, fold: int) -> Path:
-    """Where the judge of a fold is."""
-    return folder / f"fold-{fold}"
-
-
 def teach(
     config: Config,
     folder: Path,
@@ -124,12 +108,12 @@ def teach(
     told = {fold: _told(config, folder, fold) for fold in chosen}
     targets = {fold: judge_target(own, force=force) for fold, own in told.items()}
     if not force:
-        _check_mark(folder, folds)
+        check_mark(folder, folds)
         for fold, target in targets.items():
             if (target / RECIPE).is_file():
                 _check(target, told[fold], folds)
     if processes.first:
-        _mark(folder, folds)
+        write_mark(folder, folds)
     processes.wait()
     made: dict[int, tuple[str, ...]] = {}
     for fold, target in targets.items():
@@ -178,44 +162,6 @@ def _told(config: Config, folder: Path, fold: int) -> Config:
 # --- what is there already ------------------------------------------------------------------------
 
 
-def _check_mark(folder: Path, folds: Folds) -> None:
-    """Sees to it that a folder is for judges of these folds.
-
-    Raises:
-        InputError: it is for others, or for something else.
-    """
-    mark = folder / FILE
-    if not mark.is_file():
-        # Others may be writing the mark at this moment.
-        if folder.is_dir() and any(FILE not in one.name for one in folder.iterdir()):
-            what = "is there already and is no folder of judges of folds"
-            raise InputError(what, file=folder, mend="choose another folder, or add --force")
-        return
-    if _read_mark(mark) != folds.fingerprint:
-        what = "has judges of other folds"
-        raise InputError(what, file=folder, mend="choose another folder, or add --force")
-
-
-def _read_mark(mark: Path) -> str | None:
-    import yaml
-
-    try:
-        said = yaml.safe_load(mark.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    return said.get("folds") if isinstance(said, dict) else None
-
-
-def _mark(folder: Path, folds: Folds) -> None:
-    import yaml
-
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    said = {"folds": folds.fingerprint, "k": folds.k, "by": folds.by, "seed": folds.seed}
-    with written_whole(folder / FILE) as file:
-        file.write(yaml.safe_dump(said, sort_keys=False).encode())
-
-
 def _check(target: Path, own: Config, folds: Folds) -> None:
     """Sees to it that a judge is the one that would be made.
 
@@ -256,7 +202,8 @@ def _course(
             taught.append(_taught(file.parent, fold, settings, made))
     there = {one.fold for one in taught}
     missing = tuple(fold for fold in range(folds.k) if fold not in there)
-    whole = None if missing else _whole(config, folder, folds, workers)
+    battles, seed = str(config.data.battles), config.run.seed
+    whole = None if missing else whole_of(folder, folds, battles, seed, workers)
     return Course(folder, tuple(taught), missing, whole)
 
 
@@ -283,25 +230,3 @@ def _taught(
     except (KeyError, TypeError, ValueError):
         what = "does not say how good it is on its fold"
         raise InputError(what, file=folder / RECIPE, mend="add --force to make it anew") from None
-
-
-def _whole(config: Config, folder: Path, folds: Folds, workers: int) -> Score:
-    """All battles, each as judged by the judge that has not learned from it; writes them down."""
-    file = str(config.data.battles)
-    pool = read_pool([file], labelled=False, workers=workers)
-    fold = folds.fold[folds.places(pool.battles, file, pool.marks.battles)]
-    labelled = ~np.isnan(pool.labels).any(axis=1)
-    proba = np.full((len(pool), 3), np.nan)
-    for number in range(folds.k):
-        rows = np.flatnonzero(labelled & (fold == number))
-        said = read_predictions(folder_of(folder, number) / OUT_OF_FOLD)
-        if said[ID].tolist() != pool.battles[ID].iloc[rows].tolist():
-            what = "does not have the battles of the fold"
-            mend = "add --force to make the judge anew"
-            raise InputError(what, file=folder_of(folder, number) / OUT_OF_FOLD, mend=mend)
-        proba[rows] = said[list(PROBABILITIES)].to_numpy()
-    rows = np.flatnonzero(labelled & (fold >= 0))
-    held = pool.take(rows)
-    write_predictions(folder / OUT_OF_FOLD, held.battles[ID], proba[rows])
-    measured = Measured(ALL, held.battles, held.labels, np.ones(len(rows)), kin(held.marks))
-    return score(measured, proba[rows], config.run.seed)

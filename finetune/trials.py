@@ -25,7 +25,7 @@ from judge.errors import ArenaJudgeError, InputError
 from judge.judges.classifier_settings import DEFAULT, ClassifierSettings
 
 if TYPE_CHECKING:
-    from finetune.making import Score
+    from finetune.scoring import Score
     from judge.comparing.leaks import Seen
     from judge.judges.base import Judge
 
@@ -150,8 +150,8 @@ def tried(
     Raises:
         ArenaJudgeError: no battle was judged by all.
     """
-    from finetune.making import score
     from finetune.preparing import Measured
+    from finetune.scoring import score
     from judge.metrics import log_loss_rows
 
     there = ~np.isnan(averaged).any(axis=1) & ~np.isnan(said).any(axis=(0, 2))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from finetune import config as configs
 from finetune.config import Config
-from finetune.making import Made, Score, device_of, opened, run_of
+from finetune.making import Made, device_of, opened, run_of
 from finetune.processes import ALONE, Processes
+from finetune.scoring import Score
 from judge.errors import InputError
 
 if TYPE_CHECKING:

@@ -13,17 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from finetune.statistical.authors import author_probabilities, soften
 from judge.battles import read_battles
 from judge.comparing.leaks import Collector, Seen
-from judge.davidson import Block, fit_linear
 
 Floats = npt.NDArray[np.float64]
 
 POOL, SAMPLE = "arena_train.parquet", "arena_dev.csv"
 # More battles with an empty response or two identical ones, from people who call ties as often.
 ODD = ("pandalm_testset.parquet", "autoj_pairwise.parquet")
-SOFTENING = 0.5  # the share of a label that the models' strengths speak for
-_AUTHOR_PENALTY = 0.5
+ANONYMOUS = ("not_llama",)  # stands for many models
 
 
 def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, npt.NDArray[np.int64]]:
@@ -64,31 +63,10 @@ def normalised(prompt: tuple[str, ...]) -> str:
     return re.sub(r"\W+", " ", " ".join(prompt).lower()).strip()
 
 
-def author_probabilities(battles: pd.DataFrame, labels: Floats) -> Floats:
-    """(N,) P(A beats B) by the Bradley-Terry strengths of the models, NaN where one is unnamed."""
-    from scipy.sparse import csr_array
-
-    anonymous = {"", "not_llama"}
-    models = battles[["model_a", "model_b"]].astype(object).fillna("")
-    names = sorted(set(models.to_numpy().ravel()) - anonymous)
-    index = {name: place for place, name in enumerate(names)}
-    named = (models.isin(names)).all(axis=1).to_numpy()
-    rows = np.flatnonzero(named)
-    ones = np.ones(len(rows))
-    shape = (len(battles), len(names))
-    a, b = ([index[m] for m in models.loc[named, c]] for c in ("model_a", "model_b"))
-    design = csr_array((ones, (rows, a)), shape=shape) - csr_array((ones, (rows, b)), shape=shape)
-    constant = Block(np.ones((len(rows), 1)), 1e-3)
-    (strength, _) = fit_linear([Block(design[rows], _AUTHOR_PENALTY)], [constant], labels[rows])
-    proba = 1.0 / (1.0 + np.exp(-np.asarray(design @ strength)))
-    return np.where(named, proba, np.nan)
-
-
-def soften(labels: Floats, author: Floats) -> Floats:
-    """Labels mixed with what the authors' strengths say, where the authors are known."""
-    said = np.stack([author, 1.0 - author, np.zeros(len(author))], axis=1)
-    mixed = (1.0 - SOFTENING) * labels + SOFTENING * said
-    return np.where(np.isnan(author)[:, None], labels, mixed)
+def softened(battles: pd.DataFrame, labels: Floats) -> Floats:
+    """(N, 3) labels of the training file, mixed with what the authors' strengths say."""
+    models = battles[["model_a", "model_b"]].to_numpy(dtype=object)
+    return soften(labels, author_probabilities(models, labels, ANONYMOUS))
 
 
 def seen(folder: Path) -> Seen:

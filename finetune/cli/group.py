@@ -15,6 +15,7 @@ COMMANDS = {
     ),
     "prune": ("finetune.cli.prune:prune", "Find battles whose labels are noise."),
     "train": ("finetune.cli.train:train", "Train a judge on labelled battles."),
+    "statistical": ("finetune.cli.statistical:statistical", "Learn a judge by text features."),
     "teach": ("finetune.cli.teach:teach", "Train a judge for each fold on the others."),
     "distill": ("finetune.cli.distill:distill", "Train a student with teachers' logits."),
     "average": ("finetune.cli.average:average", "Make one judge of several."),

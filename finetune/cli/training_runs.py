@@ -12,7 +12,8 @@ from judge.cli.console import Progress, count, duration, say, table
 
 if TYPE_CHECKING:
     from finetune.curves import Point
-    from finetune.making import Made, Score
+    from finetune.making import Made
+    from finetune.scoring import Score
 
 _NEEDED = ("torch", "transformers", "safetensors")
 MEASURED = ("number", "log loss", "95 %", "accuracy")

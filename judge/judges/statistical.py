@@ -11,7 +11,8 @@ of
 The tie strength t is linear in the setting and in how far apart the responses are. What an empty
 response and a repeated one are worth is learned from battles that have them. d and t give
 probabilities in the Davidson form (`judge.davidson`), so swapping the responses swaps P(A) and P(B)
-exactly. `scripts/train_statistical.py` makes the weights.
+exactly. `scripts/train_statistical.py` makes the weights that ship, and `arena-judge finetune
+statistical` those of one's own.
 """
 
 from __future__ import annotations
@@ -140,12 +141,15 @@ class StatisticalJudge(Judge):
 
     @classmethod
     def load(cls, folder: Path) -> StatisticalJudge:
-        """The judge whose `weights.npz` lies in `folder`.
+        """The judge whose `weights.npz` lies in `folder`, under the name that its recipe says.
 
         Raises:
             InputError: the weights are missing, damaged or of another version's features.
         """
-        return cls(read_weights(folder / "weights.npz"))
+        from judge.judges.recipes import FILE, read_recipe
+
+        weights = read_weights(folder / "weights.npz")
+        return cls(weights, read_recipe(folder / FILE).name("statistical"))
 
     def strengths(self, battles: pd.DataFrame) -> Strengths:
         """Criterion strengths and tie strengths of a battle table."""

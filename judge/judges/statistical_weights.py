@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Weights:
-    """The judge's weights; see `scripts/train_statistical.py` for how they come about.
+    """The judge's weights; see `finetune.statistical` for how they come about.
 
     Attributes:
         names: the features that the weights are for, criterion by criterion, then the setting's.

@@ -40,7 +40,8 @@ from judge.metrics import log_loss_rows
 from judge.report.charts import Series, lines
 from scripts.bench.encoding import small_encoder
 from scripts.bench.report import options, setting, table
-from scripts.statistical_data import POOL, SAMPLE, author_probabilities, normalised, soften
+from scripts.statistical_data import POOL, SAMPLE, normalised
+from scripts.statistical_data import softened as softened_labels
 from scripts.train_statistical import measure
 
 Floats = npt.NDArray[np.float64]
@@ -58,7 +59,7 @@ def softened(data: Path, target: Path) -> Path:
     labels = labels_of(battles)
     if labels is None:
         raise SystemExit(f"{POOL} has no labels")
-    labels = soften(labels, author_probabilities(battles, labels))
+    labels = softened_labels(battles, labels)
     texts = battles[["id", "prompt", "response_a", "response_b"]]
     names = ("winner_model_a", "winner_model_b", "winner_tie")
     columns = {name: labels[:, place] for place, name in enumerate(names)}

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from finetune.statistical.crossing import FOLDS, grouped_folds
 from judge.battles import labels as labels_of
 from judge.battles import read_battles, swap
 from judge.comparison import Difference, JudgeScore, compare
@@ -28,7 +29,7 @@ from judge.metrics import CLASSES, log_loss, log_loss_rows
 from scripts.bench.peers import WITH_ALL, Evidence, Split, all_peers, evidence
 from scripts.bench.report import options, setting, table
 from scripts.statistical_data import SAMPLE, load
-from scripts.train_statistical import FOLDS, grouped_folds, measure
+from scripts.train_statistical import measure
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -1,0 +1,103 @@
+"""A folder of judges of folds: the mark by which it is known, and what its judges come to together.
+
+In the folder are `folds.yaml`, which says of which folds it is, `fold-0`, `fold-1` and so on, each
+a judge folder with what the judge says of its fold, and in the end `out-of-fold.csv` for all
+battles.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from finetune.folds import Folds
+from finetune.preparing import Measured
+from finetune.scoring import OUT_OF_FOLD, Score, score
+from finetune.sifting import kin
+from finetune.sources import read_pool
+from judge.battles import ID
+from judge.errors import InputError
+from judge.files.atomic import explained, written_whole
+from judge.files.labelling import PROBABILITIES
+from judge.predictions import read_predictions, write_predictions
+
+FILE = "folds.yaml"
+"""By which a folder of judges of folds is known: of which folds they are."""
+ALL = "out of fold"
+
+
+def folder_of(folder: Path, fold: int) -> Path:
+    """Where the judge of a fold is."""
+    return folder / f"fold-{fold}"
+
+
+def check_mark(folder: Path, folds: Folds) -> None:
+    """Sees to it that a folder is for judges of these folds.
+
+    Raises:
+        InputError: it is for others, or for something else.
+    """
+    mark = folder / FILE
+    if not mark.is_file():
+        # Others may be writing the mark at this moment.
+        if folder.is_dir() and any(FILE not in one.name for one in folder.iterdir()):
+            what = "is there already and is no folder of judges of folds"
+            raise InputError(what, file=folder, mend="choose another folder, or add --force")
+        return
+    if _read_mark(mark) != folds.fingerprint:
+        what = "has judges of other folds"
+        raise InputError(what, file=folder, mend="choose another folder, or add --force")
+
+
+def _read_mark(mark: Path) -> str | None:
+    import yaml
+
+    try:
+        said = yaml.safe_load(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return said.get("folds") if isinstance(said, dict) else None
+
+
+def write_mark(folder: Path, folds: Folds) -> None:
+    """Makes the folder one for judges of these folds."""
+    import yaml
+
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    said = {"folds": folds.fingerprint, "k": folds.k, "by": folds.by, "seed": folds.seed}
+    with written_whole(folder / FILE) as file:
+        file.write(yaml.safe_dump(said, sort_keys=False).encode())
+
+
+def whole_of(folder: Path, folds: Folds, file: str, seed: int, workers: int) -> Score:
+    """All battles, each as judged by the judge that has not learned from it; writes them down.
+
+    Args:
+        folder: of the judges of all folds.
+        folds: of the battles.
+        file: of the battles that were dealt out.
+        seed: of the interval.
+        workers: threads.
+
+    Raises:
+        InputError: a judge's predictions are not of its fold.
+    """
+    pool = read_pool([file], labelled=False, workers=workers)
+    fold = folds.fold[folds.places(pool.battles, file, pool.marks.battles)]
+    labelled = ~np.isnan(pool.labels).any(axis=1)
+    proba = np.full((len(pool), 3), np.nan)
+    for number in range(folds.k):
+        rows = np.flatnonzero(labelled & (fold == number))
+        said = read_predictions(folder_of(folder, number) / OUT_OF_FOLD)
+        if said[ID].tolist() != pool.battles[ID].iloc[rows].tolist():
+            what = "does not have the battles of the fold"
+            mend = "add --force to make the judge anew"
+            raise InputError(what, file=folder_of(folder, number) / OUT_OF_FOLD, mend=mend)
+        proba[rows] = said[list(PROBABILITIES)].to_numpy()
+    rows = np.flatnonzero(labelled & (fold >= 0))
+    held = pool.take(rows)
+    write_predictions(folder / OUT_OF_FOLD, held.battles[ID], proba[rows])
+    measured = Measured(ALL, held.battles, held.labels, np.ones(len(rows)), kin(held.marks))
+    return score(measured, proba[rows], seed)

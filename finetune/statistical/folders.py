@@ -1,0 +1,176 @@
+"""A statistical judge for each fold, in a folder as `finetune teach` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from finetune.fold_folders import check_mark, folder_of, whole_of, write_mark
+from finetune.folds import FILE as FOLDS_FILE
+from finetune.folds import Folds, read_folds
+from finetune.scoring import Score
+from finetune.statistical.making import make, options_of
+from finetune.statistical.material import Ground, Told, read_ground, sides_of
+from judge.errors import InputError
+from judge.files.folders import folder_target
+from judge.judges.recipes import FILE as RECIPE
+from judge.judges.recipes import made_from, plain, read_recipe
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The judge of a fold.
+
+    Attributes:
+        fold: which one, from 0.
+        folder: where it is.
+        score: on the fold, which it has not learned from.
+        new: whether it was made just now.
+        notes: what there is to say of it.
+    """
+
+    fold: int
+    folder: Path
+    score: Score
+    new: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Course:
+    """What became of the folds.
+
+    Attributes:
+        folder: of the judges.
+        taught: those that are there, in order.
+        missing: folds without a judge as yet.
+        whole: on all battles, each by the judge that has not learned from it; None before all are
+            there.
+    """
+
+    folder: Path
+    taught: tuple[Taught, ...]
+    missing: tuple[int, ...]
+    whole: Score | None
+
+
+def teach(
+    told: Told,
+    folder: Path,
+    which: Sequence[int] = (),
+    *,
+    force: bool = False,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+) -> Course:
+    """Makes the judges of folds; those that are there already are left as they are.
+
+    Args:
+        told: what each is told; `folds` names the folds.
+        folder: where their folders are, or are to be.
+        which: the folds; none for all.
+        force: make those anew that are there.
+        workers: threads that read.
+        say: takes what there is to say meanwhile.
+
+    Raises:
+        ArenaJudgeError: a file cannot be used, or the folder has judges of other folds, or ones
+            that were told otherwise.
+    """
+    folds = _folds(told, which)
+    chosen = sorted(set(which)) or list(range(folds.k))
+    if folder.exists() and not folder.is_dir():
+        raise InputError("is a file", file=folder, mend="name a folder")
+    inputs = [*told.read, Path(str(told.folds)) / FOLDS_FILE]
+    targets = {
+        fold: folder_target(str(folder_of(folder, fold)), inputs=inputs, force=force)
+        for fold in chosen
+    }
+    if not force:
+        check_mark(folder, folds)
+        for fold, target in targets.items():
+            if (target / RECIPE).is_file():
+                _check(target, told, folds, fold)
+    made: dict[int, tuple[str, ...]] = {}
+    ground: Ground | None = None
+    for fold, target in targets.items():
+        if (target / RECIPE).is_file() and not force:
+            say(f"fold {fold}: {target} is there")
+            continue
+        if ground is None:
+            ground = read_ground(told, workers=workers)
+        sides = sides_of(ground, fold)
+        write_mark(folder, folds)
+        say(f"fold {fold}: learns from {len(sides.learned):,} battles of the others")
+        name = f"{told.name or folder.resolve().name} fold {fold}"
+        own = replace(ground, told=replace(told, name=name))
+        made[fold] = make(own, sides, target, say).notes
+    return _course(told, folder, folds, made, workers)
+
+
+def _folds(told: Told, which: Sequence[int]) -> Folds:
+    """The folds that are named."""
+    if told.folds is None:
+        raise InputError("judges of folds want folds", mend="name them: --folds FOLDER")
+    folds = read_folds(told.folds)
+    for fold in which:
+        if not 0 <= fold < folds.k:
+            what = f"has folds 0 to {folds.k - 1}, and no fold {fold}"
+            raise InputError(what, file=told.folds)
+    return folds
+
+
+def _check(target: Path, told: Told, folds: Folds, fold: int) -> None:
+    """Sees to it that a judge is the one that would be made.
+
+    Raises:
+        InputError: it is another.
+    """
+    mend = "add --force to make it anew, or choose another folder"
+    settings = read_recipe(target / RECIPE).settings
+    if settings.get("folds") != folds.fingerprint or settings.get("fold") != fold:
+        raise InputError("is no judge of this fold", file=target, mend=mend)
+    if settings["kind"] != "statistical":
+        what = f"is a judge of the kind {settings['kind']}"
+        raise InputError(what, file=target, mend=mend)
+    by = settings.get("made_by")
+    for name, asked in options_of(told).items():
+        known = by.get(name) if isinstance(by, dict) else None
+        if known != asked:
+            what = f"was made with {name} {known}, and {asked} is asked for"
+            raise InputError(what, file=target, mend=mend)
+    if settings.get("made_from") != plain(made_from(told.learned_from)):
+        raise InputError("was made from other files", file=target, mend=mend)
+
+
+def _course(
+    told: Told, folder: Path, folds: Folds, made: dict[int, tuple[str, ...]], workers: int
+) -> Course:
+    """What is there, and what it comes to where nothing is missing."""
+    taught = []
+    for fold in range(folds.k):
+        target = folder_of(folder, fold)
+        settings = read_recipe(target / RECIPE).settings if (target / RECIPE).is_file() else {}
+        if settings.get("folds") == folds.fingerprint and settings.get("fold") == fold:
+            name = f"fold {fold}"
+            notes = made.get(fold, ())
+            taught.append(Taught(fold, target, _score(target, name), fold in made, notes))
+    there = {one.fold for one in taught}
+    missing = tuple(fold for fold in range(folds.k) if fold not in there)
+    whole = None if missing else whole_of(folder, folds, told.battles, told.seed, workers)
+    return Course(folder, tuple(taught), missing, whole)
+
+
+def _score(target: Path, name: str) -> Score:
+    """What a judge says of how good it is on its fold."""
+    try:
+        found = read_recipe(target / RECIPE).settings["measured"][name]
+        numbers = {
+            key: float("nan") if found[key] is None else float(found[key])
+            for key in ("log_loss", "low", "high", "accuracy")
+        }
+        return Score(name, int(found["battles"]), **numbers)
+    except (KeyError, TypeError, ValueError):
+        what = "does not say how good it is on its fold"
+        raise InputError(what, file=target / RECIPE, mend="add --force to make it anew") from None
