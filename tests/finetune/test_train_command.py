@@ -184,16 +184,3 @@ def test_odd_battles_are_learned_from(
     alone = battles_file(tmp_path / "one.csv", 1)
     done = train(alone, "--base", base, "-o", tmp_path / "one", *SHORT, "--dev-share", "0")
     assert done.exit_code == 0, done.output
-
-
-def test_tensorboard_where_it_is_installed(made: tuple[Path, Path], tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    battles, base = made
-    told = [one for one in SHORT if one != "--no-tensorboard"]
-    done = train(battles, "--base", base, "-o", tmp_path / "judge", *told)
-    assert done.exit_code == 0, done.output
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(tmp_path / "judge" / "tensorboard"))
-    events.Reload()
-    assert len(events.Scalars("train/loss")) == 5
