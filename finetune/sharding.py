@@ -26,7 +26,8 @@ def shard(model: nn.Module, processes: Processes, *, dtype: torch.dtype) -> None
     if dtype == torch.float16 and all(one.requires_grad for one in model.parameters()):
         # Each process would see by its own part alone whether gradients have overflowed.
         raise InputError(
-            "all weights cannot learn in float16 with --fsdp", mend="take --dtype bfloat16 or --lora"
+            "all weights cannot learn in float16 with --fsdp",
+            mend="take --dtype bfloat16 or --lora",
         )
     from torch.distributed.fsdp import fully_shard
 

@@ -120,9 +120,7 @@ def load_backbone(
             raise InputError(f"has weights in {scheme.bits} bits already", file=base, mend=_NO_BITS)
         with explained(base, "the model"), quiet():
             kind = register() if packed else None
-            small = load_quantized(
-                base, config, scheme, dtype=dtype, device=device, attention=kind
-            )
+            small = load_quantized(base, config, scheme, dtype=dtype, device=device, attention=kind)
         return small, packed
     kept = _kept_by_library(config)
     if kept is not None and quantize is not None:

@@ -34,8 +34,8 @@ def takes(query: Tensor, key: Tensor, *, dropout: float, lengths: Sequence[int])
 def attended(
     query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scale: float, dropout: float
 ) -> Tensor:
-    """(1, T, heads, d) of (1, heads, T, d) queries, keys and values of pieces that lie one after the
-    other.
+    """(1, T, heads, d) of (1, heads, T, d) queries, keys and values of pieces that lie one after
+    the other.
 
     Args:
         query, key, value: of all pieces.

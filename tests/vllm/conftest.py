@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +93,12 @@ def vllm_server(
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with serving(vllm_python, tiny_model.model, log) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., contextlib.AbstractContextManager[Server]]:
+    """Starts a server; see `serving`."""
+    return serving
 
 
 @contextlib.contextmanager

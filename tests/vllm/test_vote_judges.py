@@ -7,8 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from judge.predictions import read_predictions
 from judge.prompt_files import load_prompt
 
 if TYPE_CHECKING:
-    from conftest import TinyModel
+    from conftest import Server, TinyModel
 
 pytest.importorskip("torch")
 pytest.importorskip("peft")
@@ -142,7 +142,7 @@ def test_ballots_of_both_orders_come_out_as_they_were_taught(
     assert judged.ballots is not None
     assert judged.ballots["order"].tolist() == ["AB", "BA"] * ROWS
     said = [line.split(": ") for reply in judged.ballots["reply"] for line in reply.split("\n")]
-    assert [criterion for criterion, _ in said] == list(CRITERIA) * (2 * ROWS)
+    assert [criterion for criterion, _ in said] == sorted(CRITERIA) * (2 * ROWS)
     assert np.mean([vote == "AB" for _, vote in said]) > 0.9
     assert (judged.proba[:, 2] > base.proba[:, 2] + 0.05).all()
     with Ledger(ledger) as kept:
@@ -229,14 +229,13 @@ def test_a_server_with_the_adapter_says_the_same(
     base: Judgments,
     tiny_model: TinyModel,
     vllm_python: str,
+    serve: Callable[..., AbstractContextManager[Server]],
     few: Path,
     tmp_path: Path,
 ) -> None:
     """Served with --enable-lora --lora-modules NAME=FOLDER, under a recipe that asks for NAME."""
-    from conftest import serving
-
     adapter = ("--enable-lora", "--max-lora-rank", "16", "--lora-modules")
-    with serving(
+    with serve(
         vllm_python, tiny_model.model, tmp_path / "log.txt", *adapter, f"votes={folder / 'adapter'}"
     ) as server:
         asking = {"prompt": PROMPT, "base_urls": [server.url]}

@@ -88,7 +88,7 @@ def test_dropout_is_that_of_the_seed() -> None:
 
 
 def test_the_slopes_under_dropout_are_true() -> None:
-    q, k, v, slope = (one.double() for one in _rows(6, [4, 3], torch.float32))
+    q, k, v, _ = (one.double() for one in _rows(6, [4, 3], torch.float32))
 
     def seen(*given_: Any) -> Any:
         torch.manual_seed(11)
