@@ -82,7 +82,7 @@ def teach(
     chosen = sorted(set(which)) or list(range(folds.k))
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file", file=folder, mend="name a folder")
-    inputs = [*told.read, Path(str(told.folds)) / FOLDS_FILE]
+    inputs = [*told.read, str(Path(str(told.folds)) / FOLDS_FILE)]
     targets = {
         fold: folder_target(str(folder_of(folder, fold)), inputs=inputs, force=force)
         for fold in chosen
