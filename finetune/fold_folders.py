@@ -20,6 +20,8 @@ from judge.battles import ID
 from judge.errors import InputError
 from judge.files.atomic import explained, written_whole
 from judge.files.labelling import PROBABILITIES
+from judge.judges.recipes import FILE as RECIPE
+from judge.judges.recipes import read_recipe
 from judge.predictions import read_predictions, write_predictions
 
 FILE = "folds.yaml"
@@ -69,6 +71,30 @@ def write_mark(folder: Path, folds: Folds) -> None:
     said = {"folds": folds.fingerprint, "k": folds.k, "by": folds.by, "seed": folds.seed}
     with written_whole(folder / FILE) as file:
         file.write(yaml.safe_dump(said, sort_keys=False).encode())
+
+
+def stated_score(folder: Path, fold: int) -> Score:
+    """How good the judge of a fold says that it is on it.
+
+    Raises:
+        InputError: it does not say so.
+    """
+    name = f"fold {fold}"
+    try:
+        found = read_recipe(folder / RECIPE).settings["measured"][name]
+        numbers = {
+            key: float("nan") if found[key] is None else float(found[key])
+            for key in ("log_loss", "low", "high", "accuracy")
+        }
+        return Score(name, int(found["battles"]), **numbers)
+    except (KeyError, TypeError, ValueError):
+        raise unsaid(folder) from None
+
+
+def unsaid(folder: Path) -> InputError:
+    """What is wrong with a judge that does not say how good it is."""
+    what = "does not say how good it is on its fold"
+    return InputError(what, file=folder / RECIPE, mend="add --force to make it anew")
 
 
 def whole_of(folder: Path, folds: Folds, file: str, seed: int, workers: int) -> Score:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from finetune import config as configs
 from finetune.checkpoints import difference
 from finetune.config import Config, read_config, with_values
-from finetune.fold_folders import check_mark, folder_of, whole_of, write_mark
+from finetune.fold_folders import check_mark, folder_of, stated_score, unsaid, whole_of, write_mark
 from finetune.folds import Folds, read_folds
 from finetune.making import sources_of, told_of
 from finetune.processes import ALONE, Processes
@@ -210,23 +210,9 @@ def _course(
 def _taught(
     folder: Path, fold: int, settings: Mapping[str, Any], made: Mapping[int, tuple[str, ...]]
 ) -> Taught:
-    name = f"fold {fold}"
+    own = stated_score(folder, fold)
     try:
-        found = settings["measured"][name]
-        numbers = {
-            key: float("nan") if found[key] is None else float(found[key])
-            for key in ("log_loss", "low", "high", "accuracy")
-        }
-        by = settings["made_by"]
-        return Taught(
-            fold,
-            folder,
-            Score(name, int(found["battles"]), **numbers),
-            int(by["steps"]),
-            int(by["best_step"]),
-            fold in made,
-            made.get(fold, ()),
-        )
+        steps, best = (int(settings["made_by"][name]) for name in ("steps", "best_step"))
     except (KeyError, TypeError, ValueError):
-        what = "does not say how good it is on its fold"
-        raise InputError(what, file=folder / RECIPE, mend="add --force to make it anew") from None
+        raise unsaid(folder) from None
+    return Taught(fold, folder, own, steps, best, fold in made, made.get(fold, ()))

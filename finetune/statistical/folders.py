@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finetune.fold_folders import check_mark, folder_of, whole_of, write_mark
+from finetune.fold_folders import check_mark, folder_of, stated_score, whole_of, write_mark
 from finetune.folds import FILE as FOLDS_FILE
 from finetune.folds import Folds, read_folds
 from finetune.scoring import Score
@@ -153,24 +153,9 @@ def _course(
         target = folder_of(folder, fold)
         settings = read_recipe(target / RECIPE).settings if (target / RECIPE).is_file() else {}
         if settings.get("folds") == folds.fingerprint and settings.get("fold") == fold:
-            name = f"fold {fold}"
-            notes = made.get(fold, ())
-            taught.append(Taught(fold, target, _score(target, name), fold in made, notes))
+            score = stated_score(target, fold)
+            taught.append(Taught(fold, target, score, fold in made, made.get(fold, ())))
     there = {one.fold for one in taught}
     missing = tuple(fold for fold in range(folds.k) if fold not in there)
     whole = None if missing else whole_of(folder, folds, told.battles, told.seed, workers)
     return Course(folder, tuple(taught), missing, whole)
-
-
-def _score(target: Path, name: str) -> Score:
-    """What a judge says of how good it is on its fold."""
-    try:
-        found = read_recipe(target / RECIPE).settings["measured"][name]
-        numbers = {
-            key: float("nan") if found[key] is None else float(found[key])
-            for key in ("log_loss", "low", "high", "accuracy")
-        }
-        return Score(name, int(found["battles"]), **numbers)
-    except (KeyError, TypeError, ValueError):
-        what = "does not say how good it is on its fold"
-        raise InputError(what, file=target / RECIPE, mend="add --force to make it anew") from None
