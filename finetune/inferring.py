@@ -150,13 +150,11 @@ class Parts:
 
     def has(self, member: int, block: int) -> bool:
         """Whether a judge is done with a block."""
-        return self._file(member, block).is_file()
+        return self.file(member, block).is_file()
 
     def put(self, member: int, block: int, values: Floats) -> None:
         """Keeps (n, O, 3) log-probabilities."""
-        file = self._file(member, block)
-        with written_whole(file) as stream, explained(file):
-            np.save(stream, values, allow_pickle=False)
+        keep(self.file(member, block), values)
 
     def get(self, member: int, block: int, shape: tuple[int, ...]) -> Floats:
         """What was kept.
@@ -164,7 +162,7 @@ class Parts:
         Raises:
             InputError: it is not what it was.
         """
-        file = self._file(member, block)
+        file = self.file(member, block)
         try:
             found = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError):
@@ -178,9 +176,16 @@ class Parts:
         with explained(self.folder):
             shutil.rmtree(self.folder)
 
-    def _file(self, member: int, block: int) -> Path:
+    def file(self, member: int, block: int) -> Path:
+        """Where a judge's word on a block is kept."""
         name = "judge" if member < 0 else f"fold-{member}"
         return self.folder / f"{name}-{block:06d}.npy"
+
+
+def keep(file: Path, values: Floats) -> None:
+    """Writes (n, O, 3) log-probabilities, whole."""
+    with written_whole(file) as stream, explained(file):
+        np.save(stream, values, allow_pickle=False)
 
 
 def orders_of(judge: Judge, *, keep: bool) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,9 @@ from judge.judges import load_judge
 from judge.judges.base import Judge
 from judge.judges.classifier_settings import DEFAULT, ClassifierSettings
 from judge.judges.recipes import FILE
+
+if TYPE_CHECKING:
+    from judge.distributed.cluster import Cluster
 
 Ints = npt.NDArray[np.int64]
 
@@ -96,6 +99,7 @@ def make_logits(
     folds: Folds | None = None,
     fresh: bool = False,
     watch: Callable[[int], Callable[[int], None]] = lambda work: lambda done: None,
+    cluster: Cluster | None = None,
 ) -> Logits:
     """What a teacher says of the battles of a shard. What is done is kept beside `output` until
     the caller has written that, and takes `parts_of` it away.
@@ -107,6 +111,7 @@ def make_logits(
         folds: in which battles are held out.
         fresh: leave what an unfinished run has done.
         watch: is told how many battles there are to judge, and gives what is told of those done.
+        cluster: which has been joined, and does the work; None for here.
 
     Raises:
         ArenaJudgeError: judges that cannot be had, or who has learned from what is not known.
@@ -137,11 +142,33 @@ def make_logits(
             orders = kept
             plan = replace(plan, orders=kept)
             parts = parts or Parts(parts_of(output), identity, fresh=fresh)
-            infer(judge, member, plan, battles, parts, tick)
+            if cluster is None:
+                infer(judge, member, plan, battles, parts, tick)
+            else:
+                _spread(
+                    cluster, judge, team.specs[member], request, member, plan, battles, parts, tick
+                )
             team = replace(team, name=request.name or (team.name or judge.name))
     if parts is None:
         raise ValueError("nobody speaks")
     return _table(request, team, plan, battles, combined(plan, parts))
+
+
+def _spread(
+    cluster: Cluster,
+    judge: Judge,
+    spec: str,
+    request: Request,
+    member: int,
+    plan: Plan,
+    battles: pd.DataFrame,
+    parts: Parts,
+    tick: Callable[[int], None],
+) -> None:
+    from finetune.spreading import Teacher, infer_on
+
+    teacher = Teacher(spec, request.running, request.seed, request.pad, plan.orders)
+    infer_on(cluster, teacher, judge, member, plan, battles, parts, tick)
 
 
 def check_once(battles: pd.DataFrame, file: str) -> None:

@@ -11,6 +11,7 @@ import click
 
 from judge.cli import options, outputs
 from judge.cli.console import Progress, count, say, table
+from judge.cli.ray_options import check_devices, ray_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from finetune.folds import Folds
     from finetune.logits import Logits
+    from judge.distributed.cluster import Cluster
     from judge.judges.classifier_settings import ClassifierSettings
 
 UNJUDGED_EXIT = 3
@@ -100,6 +102,7 @@ def _numbers(
 @click.option("--fresh", is_flag=True, help="Leave what an unfinished run has done.")
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output, not a table.")
+@ray_options
 def logits(
     battles: str | None,
     judge: str | None,
@@ -113,6 +116,7 @@ def logits(
     fresh: bool,
     force: bool,
     as_json: bool,
+    cluster: Cluster | None,
     **values: Any,
 ) -> None:
     """Keep what a teacher says of BATTLES, as logits.
@@ -133,6 +137,7 @@ def logits(
       arena-judge finetune logits train.csv --judge statistical -o t/statistical.parquet
       arena-judge finetune logits train.csv --judge teachers/llama --folds folds \\
           --max-length 3072 --shards 5 --shard-id 0 -o t/llama-0.parquet
+      arena-judge finetune logits train.parquet --judge teachers/llama --on ray -o t/llama.parquet
       arena-judge finetune logits --merge 't/llama-*.parquet' -o t/llama.parquet
       arena-judge finetune logits train.csv --from-npy qwen.npy -o t/qwen.parquet
     """
@@ -140,6 +145,10 @@ def logits(
         raise click.UsageError("give one of --judge, --from-npy and --merge")
     if merge is None and battles is None:
         raise click.UsageError("name a file of BATTLES")
+    if cluster is not None and judge is None:
+        raise click.UsageError("--on ray is for --judge")
+    if cluster is not None:
+        check_devices(values["device"])
     if (shard_id is None) != (shards == 1):
         raise click.UsageError("--shards and --shard-id go together")
     if shard_id is not None and shard_id >= shards:
@@ -160,7 +169,7 @@ def logits(
             made = _from_array(from_npy, read, str(battles), values["name"])
         else:
             request = _request(str(judge), shards, shard_id, values)
-            made = _judged(request, read, str(battles), folds, target, fresh)
+            made = _judged(request, read, str(battles), folds, target, fresh, cluster)
     _write(target, made)
     if array is not None and read is not None:
         from finetune.logits import aligned, write_npy
@@ -237,23 +246,36 @@ def _running(values: dict[str, Any]) -> ClassifierSettings:
 
 
 def _judged(
-    request: Any, battles: pd.DataFrame, file: str, folds: Folds | None, target: Path, fresh: bool
+    request: Any,
+    battles: pd.DataFrame,
+    file: str,
+    folds: Folds | None,
+    target: Path,
+    fresh: bool,
+    cluster: Cluster | None,
 ) -> Logits:
+    from contextlib import ExitStack
+
     from finetune.making_logits import make_logits
 
-    shown: list[Progress] = []
-
     def watch(work: int) -> Callable[[int], None]:
-        shown.append(Progress("battles", work))
-        return shown[0].advance
+        return stack.enter_context(Progress("battles", work)).advance
 
-    try:
+    with ExitStack() as stack:
+        if cluster is not None:
+            from judge.distributed.cluster import joined
+
+            stack.enter_context(joined(cluster))
         return make_logits(
-            request, battles, target, file=file, folds=folds, fresh=fresh, watch=watch
+            request,
+            battles,
+            target,
+            file=file,
+            folds=folds,
+            fresh=fresh,
+            watch=watch,
+            cluster=cluster,
         )
-    finally:
-        for one in shown:
-            one.__exit__(None, None, None)
 
 
 def _merged(pattern: str, pieces: list[str]) -> Logits:

@@ -15,8 +15,9 @@ import click
 
 from judge.cli import abstaining, options
 from judge.cli.console import Progress, expected_rows, fit, say
-from judge.cli.judging import Judging, judge_options, votes_expected
-from judge.cli.score_output import Batch, files_of, write
+from judge.cli.judging import Judging, judge_options, tuned_within, votes_expected
+from judge.cli.ray_options import check_devices, ray_options
+from judge.cli.score_output import Batch, Files, files_of, write
 from judge.cli.score_text import draw, gathered, show_rows, tell, words_of
 from judge.cli.ticking import follow
 from judge.cli.ticking import stop as stop_judging
@@ -26,6 +27,7 @@ from judge.files.atomic import STANDARD_STREAM
 if TYPE_CHECKING:
     import pandas as pd
 
+    from judge.distributed.cluster import Cluster
     from judge.judges.base import Judge
 
 
@@ -83,6 +85,7 @@ _FEW = 20
 @options.force
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on standard output.")
 @judge_options
+@ray_options
 def score(
     battles: str,
     specs: tuple[str, ...],
@@ -99,6 +102,7 @@ def score(
     force: bool,
     as_json: bool,
     judging: Judging,
+    cluster: Cluster | None,
 ) -> None:
     """Judge BATTLES and write P(A), P(B) and P(tie) of each, in the order of the file.
 
@@ -116,9 +120,12 @@ def score(
       arena-judge score battles.csv --judge endpoint:gpt-4.1-mini --dry-run
       arena-judge score battles.csv --judge endpoint:phi --base-url http://127.0.0.1:8000/v1
       arena-judge score battles.csv --judge judges/tuned --device cuda:0 --lengths 1024,2048
+      arena-judge score battles.parquet --judge judges/tuned --on ray -o predictions.parquet
     """
     if as_json and output == STANDARD_STREAM:
         raise click.UsageError("--json and -o - both want standard output; give one of them a file")
+    if cluster is not None and STANDARD_STREAM in (battles, output):
+        raise click.UsageError("--on ray reads a file and writes one, and no standard stream")
     inputs = [battles, *([] if coverage_from is None else [coverage_from])]
     files = files_of(inputs, output, ballots, report_file, force)
     replaced = [str(path) for path in files.all if path.is_file()]
@@ -136,8 +143,22 @@ def score(
         doubts = abstaining.abstaining(judge, coverage, coverage_from, chunk_rows)
         prior = getattr(judge, "prior", None) if fill else None
         shown = _FEW + 1 if show is None else show
-        one = partial(_judge_batch, judge, votes=_votes(ballots, report_file), shown=shown)
         started = time.perf_counter()
+        if cluster is not None:
+            votes = _votes(ballots, report_file) is not None
+            judge = _spread(
+                judge,
+                judging,
+                specs[0],
+                cluster,
+                files,
+                battles,
+                chunk_rows,
+                seed,
+                votes=votes,
+                force=force,
+            )
+        one = partial(_judge_batch, judge, votes=_votes(ballots, report_file), shown=shown)
         progress = Progress("battles", *expected_rows(battles))
         slow = follow([judge], progress)
         stop = partial(stop_judging, judge)
@@ -153,6 +174,7 @@ def score(
             seconds=time.perf_counter() - started,
         )
         asked = judging.asking.reports(judge)
+    _forget(cluster, files)
     if show or (show is None and sys.stdout.isatty() and summary.battles <= _FEW):
         show_rows(head, to_error=as_json or output == STANDARD_STREAM)
     words = words_of(summary, doubts, asked)
@@ -163,6 +185,50 @@ def score(
         say(f"note: {flattering(judge.name, battles)}")
     if summary.unjudged:
         click.get_current_context().exit(UNJUDGED_EXIT)
+
+
+def _spread(
+    judge: Judge,
+    judging: Judging,
+    spec: str,
+    cluster: Cluster,
+    files: Files,
+    battles: str,
+    chunk_rows: int,
+    seed: int,
+    *,
+    votes: bool,
+    force: bool,
+) -> Judge:
+    """What the workers of a cluster say of the battles, as a judge of them."""
+    from judge.distributed.cluster import joined
+    from judge.distributed.runs import folder_of
+    from judge.distributed.scoring import Spread, judged
+
+    asking, running = judging.settings(seed)
+    check_devices(running.device)
+    if files.predictions is None:
+        raise ValueError("predictions have no file")
+    with joined(cluster), Progress("battles", *expected_rows(battles)) as progress:
+        return judged(
+            Spread(spec, asking, running, seed, votes),
+            judge,
+            battles,
+            folder_of(files.predictions),
+            cluster,
+            chunk_rows=chunk_rows,
+            on_gpus=bool(tuned_within([judge])) and running.device != ("cpu",),
+            fresh=force,
+            tick=progress.advance,
+        )
+
+
+def _forget(cluster: Cluster | None, files: Files) -> None:
+    """Takes away what workers wrote, once all of it stands in the files."""
+    if cluster is not None and files.predictions is not None:
+        from judge.distributed.runs import closed, folder_of
+
+        closed(folder_of(files.predictions))
 
 
 def _judged(
