@@ -48,6 +48,7 @@ class State:
         seconds: of training so far.
         best: the lowest dev log loss so far, and the step after which it was seen.
         stale: looks at the dev battles since.
+        last: what the last look saw.
         scaler: of gradients in 16 bits.
     """
 
@@ -57,6 +58,7 @@ class State:
     best: float | None = None
     best_step: int | None = None
     stale: int = 0
+    last: float | None = None
     scaler: dict[str, Any] = field(default_factory=dict)
 
 

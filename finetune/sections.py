@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PREFERENCE, VOTES = "preference", "votes"
+BEST, LAST = "best", "last"
 EACH, MEAN = "each", "mean"
 
 
@@ -174,6 +175,11 @@ class RunConfig:
     fsdp: bool = _leaf(False, "Share weights among processes (torchrun), for less memory.")
     eval_every: int = _leaf(0, "Steps between looks at the dev battles; 0: ten in all.", least=0)
     patience: int = _leaf(0, "End after so many looks without gain; 0 for never.", least=0)
+    keep: str = _leaf(
+        BEST,
+        "Whose weights: of the best look, or the last; chance picks the best of a few battles.",
+        choices=(BEST, LAST),
+    )
     save_every: int = _leaf(0, "Steps between checkpoints; 0: as the looks.", least=0)
     tensorboard: bool = _leaf(True, "Write the curve for TensorBoard too, where it is installed.")
 

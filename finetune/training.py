@@ -38,6 +38,7 @@ from finetune.optimising import (
 from finetune.ordering import batches_of, share_of
 from finetune.planning import Plan
 from finetune.processes import ALONE, Processes
+from finetune.sections import LAST
 from finetune.sharding import is_shared, part_of, whole
 from finetune.speed import effort_of, peak_flops, peak_memory
 from judge.errors import ArenaJudgeError
@@ -293,7 +294,8 @@ def fit(
         if curve is not None:
             curve.close()
     state = trainer.state
-    best = state.step if state.best_step is None else state.best_step
+    last = config.run.keep == LAST or state.best_step is None
+    best = state.step if last or state.best_step is None else state.best_step
     processes.wait()  # the best weights may still be being written
     if best == state.step:
         trainer.fill(dict(trainer.judged()))
@@ -303,7 +305,7 @@ def fit(
         steps=state.step,
         planned=len(trainer.plan),
         best_step=best,
-        dev_log_loss=state.best,
+        dev_log_loss=state.last if last else state.best,
         tokens=state.tokens,
         seconds=state.seconds,
         share=share,
@@ -335,6 +337,7 @@ def _steps(
         state.tokens, state.seconds = state.tokens + tokens, state.seconds + spent
         dev = trainer.measure() if last or state.step % looks == 0 else None
         better = dev is not None and (state.best is None or dev < state.best)
+        state.last = state.last if dev is None else dev
         if better:
             state.best, state.best_step, state.stale = dev, state.step, 0
         elif dev is not None:

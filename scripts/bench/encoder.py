@@ -48,7 +48,19 @@ Floats = npt.NDArray[np.float64]
 
 HOW = (
     *("--form", "single", "--max-length", "512", "--policy", "head-tail"),
-    *("--inner-dropout", "0", "--lr", "1e-4", "--epochs", "1", "--dev-share", "0.05"),
+    *(
+        "--inner-dropout",
+        "0",
+        "--lr",
+        "1e-4",
+        "--epochs",
+        "1",
+        "--ema",
+        "0.99",
+        "--final-lr",
+        "0.02",
+    ),
+    *("--dtype", "bfloat16", "--dev-share", "0.05", "--keep", "last"),
 )
 STATISTICAL, OWN, BLEND = "statistical judge", "encoder, calibrated", "both, blended"
 

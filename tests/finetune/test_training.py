@@ -122,6 +122,21 @@ def test_it_ends_when_nothing_is_gained_and_keeps_the_best(battles: Path, tmp_pa
     assert made.scores[0].log_loss == pytest.approx(looked[best], abs=1e-6)
 
 
+def test_the_last_weights_are_kept_if_asked_for(battles: Path, tmp_path: Path) -> None:
+    base = tiny_model("bert", tmp_path / "base")
+    config = small(
+        battles, base, optimisation__epochs=8.0, optimisation__lr=0.05, run__eval_every=1,
+        run__keep="last",
+    )  # fmt: skip
+    made = run(config, tmp_path / "judge")
+    looked = [point.dev_log_loss for point in read_curve(tmp_path / "judge" / "curve.csv")]
+    assert made.outcome.best_step == made.outcome.planned == len(looked)
+    assert looked[-1] is not None
+    assert looked[-1] > min(map(float, looked))  # type: ignore[arg-type]
+    assert made.outcome.dev_log_loss == pytest.approx(looked[-1], abs=1e-6)
+    assert made.scores[0].log_loss == pytest.approx(looked[-1], abs=1e-6)
+
+
 def test_without_a_folder_the_best_weights_stay(battles: Path, base: Path) -> None:
     config = small(
         battles, base, optimisation__epochs=6.0, optimisation__lr=0.05, run__eval_every=1
