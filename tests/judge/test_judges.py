@@ -94,7 +94,7 @@ def test_a_judge_that_is_not_there(spec: str, said: str) -> None:
         ("kind: statistic", "unknown kind of judge: 'statistic'; did you mean statistical?"),
         (
             "kind: oracle",
-            "unknown kind of judge: 'oracle'; the kinds are aggregated, ",
+            "unknown kind of judge: 'oracle'; the kinds are adapters, aggregated, ",
         ),
         (b"kind: \xff\xfe", "cannot be read ("),
         ("kind: !!python/object/apply:os.getcwd []", "is not YAML ("),

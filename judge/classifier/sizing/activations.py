@@ -117,8 +117,9 @@ def _scores(a: Anatomy, size: int, *, cuda: bool) -> tuple[float, float]:
         # softmax's, dropped ones, noise, two indices of 8 bytes for all heads together.
         pairs = a.heads * (size * (2 if a.dropout else 1) + noise) + 17.0
         return pairs, 2.0 * size * 2 * a.positions * a.hidden
-    if a.family in _ENCODERS and a.dropout and not cuda:
-        return a.heads * 12.0, 0.0
+    if a.family in _ENCODERS and not cuda:
+        # softmax's and what was dropped (see `judge.classifier.products`).
+        return a.heads * float(size + noise), 0.0
     return 0.0, 0.0
 
 
