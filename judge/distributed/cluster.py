@@ -154,7 +154,8 @@ def done(
     import ray
     import ray.data
 
-    count, gpus = _room(cluster, len(jobs), on_gpus, ray.cluster_resources())
+    resources: Any = ray.cluster_resources  # whose types are not said
+    count, gpus = _room(cluster, len(jobs), on_gpus, resources())
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
