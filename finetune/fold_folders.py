@@ -7,11 +7,14 @@ battles.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from finetune.folds import Folds
+from finetune.folds import Folds, read_folds
 from finetune.preparing import Measured
 from finetune.scoring import OUT_OF_FOLD, Score, score
 from finetune.sifting import kin
@@ -27,6 +30,60 @@ from judge.predictions import read_predictions, write_predictions
 FILE = "folds.yaml"
 """By which a folder of judges of folds is known: of which folds they are."""
 ALL = "out of fold"
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The judge of a fold.
+
+    Attributes:
+        fold: which one, from 0.
+        folder: where it is.
+        score: on the fold, which it has not learned from.
+        new: whether it was made just now.
+        notes: what there is to say of it.
+    """
+
+    fold: int
+    folder: Path
+    score: Score
+    new: bool
+    notes: tuple[str, ...] = ()
+
+
+Some = TypeVar("Some", bound=Taught)
+
+
+@dataclass(frozen=True)
+class Course(Generic[Some]):
+    """What became of the folds.
+
+    Attributes:
+        folder: of the judges.
+        taught: those that are there, in order.
+        missing: folds without a judge as yet.
+        whole: on all battles, each by the judge that has not learned from it; None before all are
+            there.
+    """
+
+    folder: Path
+    taught: tuple[Some, ...]
+    missing: tuple[int, ...]
+    whole: Score | None
+
+
+def folds_of(folder: str, which: Sequence[int]) -> Folds:
+    """The folds of a folder.
+
+    Raises:
+        InputError: they cannot be read, or have none of those numbers.
+    """
+    folds = read_folds(folder)
+    for fold in which:
+        if not 0 <= fold < folds.k:
+            what = f"has folds 0 to {folds.k - 1}, and no fold {fold}"
+            raise InputError(what, file=folder)
+    return folds
 
 
 def folder_of(folder: Path, fold: int) -> Path:

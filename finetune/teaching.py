@@ -19,12 +19,21 @@ from typing import TYPE_CHECKING, Any
 from finetune import config as configs
 from finetune.checkpoints import difference
 from finetune.config import Config, read_config, with_values
-from finetune.fold_folders import check_mark, folder_of, stated_score, unsaid, whole_of, write_mark
-from finetune.folds import Folds, read_folds
+from finetune.fold_folders import (
+    Course,
+    Taught,
+    check_mark,
+    folder_of,
+    folds_of,
+    stated_score,
+    unsaid,
+    whole_of,
+    write_mark,
+)
+from finetune.folds import Folds
 from finetune.making import sources_of, told_of
 from finetune.processes import ALONE, Processes
 from finetune.running import check_plain, run
-from finetune.scoring import Score
 from finetune.targets import judge_target
 from judge.errors import InputError
 from judge.judges.recipes import FILE as RECIPE
@@ -35,43 +44,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Taught:
-    """The judge of a fold.
+class Trained(Taught):
+    """The judge of a fold that was trained.
 
     Attributes:
-        fold: which one, from 0.
-        folder: where it is.
-        score: on the fold, which it has not learned from.
         steps: that it took; the weights are those after `best_step`.
-        new: whether it was made just now.
-        notes: what there is to say of it.
     """
 
-    fold: int
-    folder: Path
-    score: Score
-    steps: int
-    best_step: int
-    new: bool
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Course:
-    """What became of the folds.
-
-    Attributes:
-        folder: of the judges.
-        taught: those that are there, in order.
-        missing: folds without a judge as yet.
-        whole: on all battles, each by the judge that has not learned from it; None before all are
-            there.
-    """
-
-    folder: Path
-    taught: tuple[Taught, ...]
-    missing: tuple[int, ...]
-    whole: Score | None
+    steps: int = 0
+    best_step: int = 0
 
 
 def teach(
@@ -85,7 +66,7 @@ def teach(
     fresh: bool = False,
     workers: int = 1,
     say: Callable[[str], None] = lambda line: None,
-) -> Course:
+) -> Course[Trained]:
     """Makes the judges of folds.
 
     Args:
@@ -144,12 +125,7 @@ def _folds(config: Config, which: Sequence[int]) -> Folds:
     if config.data.battles is None:
         raise InputError("training wants battles", mend="name a file of them")
     check_plain(config)
-    folds = read_folds(config.data.folds)
-    for fold in which:
-        if not 0 <= fold < folds.k:
-            what = f"has folds 0 to {folds.k - 1}, and no fold {fold}"
-            raise InputError(what, file=config.data.folds)
-    return folds
+    return folds_of(config.data.folds, which)
 
 
 def _told(config: Config, folder: Path, fold: int) -> Config:
@@ -192,7 +168,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _course(
     config: Config, folder: Path, folds: Folds, made: Mapping[int, tuple[str, ...]], workers: int
-) -> Course:
+) -> Course[Trained]:
     """What is there, and what it comes to where nothing is missing."""
     taught = []
     for fold in range(folds.k):
@@ -209,10 +185,10 @@ def _course(
 
 def _taught(
     folder: Path, fold: int, settings: Mapping[str, Any], made: Mapping[int, tuple[str, ...]]
-) -> Taught:
+) -> Trained:
     own = stated_score(folder, fold)
     try:
         steps, best = (int(settings["made_by"][name]) for name in ("steps", "best_step"))
     except (KeyError, TypeError, ValueError):
         raise unsaid(folder) from None
-    return Taught(fold, folder, own, steps, best, fold in made, made.get(fold, ()))
+    return Trained(fold, folder, own, fold in made, made.get(fold, ()), steps, best)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetune.cli.training_runs import MEASURED, Watch, measured, needs
-from judge.cli.console import count, say, table
+from finetune.cli.training_runs import MEASURED, Watch, measured, needs, tell_rest
+from judge.cli.console import say, table
 
 if TYPE_CHECKING:
     from finetune.config import Config
-    from finetune.teaching import Course
+    from finetune.fold_folders import Course
+    from finetune.teaching import Trained
 
 FOLD = click.option(
     "--fold",
@@ -59,7 +60,7 @@ def teach_folds(
         _tell(course, as_json)
 
 
-def _tell(course: Course, as_json: bool) -> None:
+def _tell(course: Course[Trained], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_as_dict(course), allow_nan=False))
     else:
@@ -71,18 +72,10 @@ def _tell(course: Course, as_json: bool) -> None:
             rows.append((course.whole.name, *measured(course.whole), "", ""))
         for line in table(("battles", *MEASURED, "step", ""), rows):
             click.echo(line)
-    for one in course.taught:
-        for note in one.notes:
-            say(f"note: fold {one.fold}: {note}")
-    made = sum(one.new for one in course.taught)
-    left = f"; still missing: fold {', '.join(map(str, course.missing))}" if course.missing else ""
-    say(
-        f"{course.folder}: {count(made, 'judge')} made, {len(course.taught) - made} kept{left}"
-        + ("" if course.whole is None else f"; out of fold log loss {course.whole.log_loss:.4f}")
-    )
+    tell_rest(course)
 
 
-def _as_dict(course: Course) -> dict[str, object]:
+def _as_dict(course: Course[Trained]) -> dict[str, object]:
     return {
         "output": str(course.folder),
         "folds": [

@@ -13,7 +13,7 @@ from judge.cli import options
 from judge.cli.console import count, say, table
 
 if TYPE_CHECKING:
-    from finetune.statistical.folders import Course
+    from finetune.fold_folders import Course, Taught
     from finetune.statistical.making import Made
     from finetune.statistical.material import Told
 
@@ -183,14 +183,13 @@ def _made(made: Made) -> dict[str, object]:
 def _of_folds(
     told: Told, output: str, which: tuple[int, ...], workers: int, force: bool, as_json: bool
 ) -> None:
+    from finetune.cli.training_runs import MEASURED, measured, tell_rest
     from finetune.statistical.folders import teach
 
     course = teach(told, Path(output), which, force=force, workers=workers, say=say)
     if as_json:
         click.echo(json.dumps(_course(course), allow_nan=False))
     else:
-        from finetune.cli.training_runs import MEASURED, measured
-
         rows = [
             (one.score.name, *measured(one.score), "" if one.new else "kept")
             for one in course.taught
@@ -199,18 +198,10 @@ def _of_folds(
             rows.append((course.whole.name, *measured(course.whole), ""))
         for line in table(("battles", *MEASURED, ""), rows):
             click.echo(line)
-    for one in course.taught:
-        for note in one.notes:
-            say(f"note: fold {one.fold}: {note}")
-    made = sum(one.new for one in course.taught)
-    left = f"; still missing: fold {', '.join(map(str, course.missing))}" if course.missing else ""
-    say(
-        f"{course.folder}: {count(made, 'judge')} made, {len(course.taught) - made} kept{left}"
-        + ("" if course.whole is None else f"; out of fold log loss {course.whole.log_loss:.4f}")
-    )
+    tell_rest(course)
 
 
-def _course(course: Course) -> dict[str, object]:
+def _course(course: Course[Taught]) -> dict[str, object]:
     return {
         "output": str(course.folder),
         "folds": [

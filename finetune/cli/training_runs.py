@@ -12,6 +12,7 @@ from judge.cli.console import Progress, count, duration, say, table
 
 if TYPE_CHECKING:
     from finetune.curves import Point
+    from finetune.fold_folders import Course
     from finetune.making import Made
     from finetune.scoring import Score
 
@@ -110,3 +111,16 @@ def measured(one: Score) -> tuple[str, ...]:
     """The cells of `MEASURED`."""
     interval = "-" if one.low != one.low else f"[{one.low:.4f}, {one.high:.4f}]"
     return f"{one.battles:,}", f"{one.log_loss:.4f}", interval, f"{one.accuracy:.1%}"
+
+
+def tell_rest(course: Course[Any]) -> None:
+    """Says what there is to say of the judges of folds beside their table."""
+    for one in course.taught:
+        for note in one.notes:
+            say(f"note: fold {one.fold}: {note}")
+    made = sum(one.new for one in course.taught)
+    left = f"; still missing: fold {', '.join(map(str, course.missing))}" if course.missing else ""
+    say(
+        f"{course.folder}: {count(made, 'judge')} made, {len(course.taught) - made} kept{left}"
+        + ("" if course.whole is None else f"; out of fold log loss {course.whole.log_loss:.4f}")
+    )

@@ -3,56 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from finetune.fold_folders import check_mark, folder_of, stated_score, whole_of, write_mark
+from finetune.fold_folders import (
+    Course,
+    Taught,
+    check_mark,
+    folder_of,
+    folds_of,
+    stated_score,
+    whole_of,
+    write_mark,
+)
 from finetune.folds import FILE as FOLDS_FILE
-from finetune.folds import Folds, read_folds
-from finetune.scoring import Score
+from finetune.folds import Folds
 from finetune.statistical.making import make, options_of
 from finetune.statistical.material import Ground, Told, read_ground, sides_of
 from judge.errors import InputError
 from judge.files.folders import folder_target
 from judge.judges.recipes import FILE as RECIPE
 from judge.judges.recipes import made_from, plain, read_recipe
-
-
-@dataclass(frozen=True)
-class Taught:
-    """The judge of a fold.
-
-    Attributes:
-        fold: which one, from 0.
-        folder: where it is.
-        score: on the fold, which it has not learned from.
-        new: whether it was made just now.
-        notes: what there is to say of it.
-    """
-
-    fold: int
-    folder: Path
-    score: Score
-    new: bool
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Course:
-    """What became of the folds.
-
-    Attributes:
-        folder: of the judges.
-        taught: those that are there, in order.
-        missing: folds without a judge as yet.
-        whole: on all battles, each by the judge that has not learned from it; None before all are
-            there.
-    """
-
-    folder: Path
-    taught: tuple[Taught, ...]
-    missing: tuple[int, ...]
-    whole: Score | None
 
 
 def teach(
@@ -63,7 +34,7 @@ def teach(
     force: bool = False,
     workers: int = 1,
     say: Callable[[str], None] = lambda line: None,
-) -> Course:
+) -> Course[Taught]:
     """Makes the judges of folds; those that are there already are left as they are.
 
     Args:
@@ -113,12 +84,7 @@ def _folds(told: Told, which: Sequence[int]) -> Folds:
     """The folds that are named."""
     if told.folds is None:
         raise InputError("judges of folds want folds", mend="name them: --folds FOLDER")
-    folds = read_folds(told.folds)
-    for fold in which:
-        if not 0 <= fold < folds.k:
-            what = f"has folds 0 to {folds.k - 1}, and no fold {fold}"
-            raise InputError(what, file=told.folds)
-    return folds
+    return folds_of(told.folds, which)
 
 
 def _check(target: Path, told: Told, folds: Folds, fold: int) -> None:
@@ -146,7 +112,7 @@ def _check(target: Path, told: Told, folds: Folds, fold: int) -> None:
 
 def _course(
     told: Told, folder: Path, folds: Folds, made: dict[int, tuple[str, ...]], workers: int
-) -> Course:
+) -> Course[Taught]:
     """What is there, and what it comes to where nothing is missing."""
     taught = []
     for fold in range(folds.k):
