@@ -60,7 +60,7 @@ def _theirs(folder: Path, battles: pd.DataFrame, template: str = "a-then-b") -> 
 def test_its_own_head_says_what_it_says(family: str, battles: pd.DataFrame, tmp_path: Path) -> None:
     folder = tiny_model(family, tmp_path, labels=3)
     wanted = _theirs(folder, battles)
-    assert wanted.std(axis=0).min() > 1e-3
+    assert wanted.std(axis=0).max() > 5e-3
     np.testing.assert_allclose(_said(folder, battles, orders=("AB",)), wanted, atol=1e-5)
     turned = _theirs(folder, swap(battles))[:, [1, 0, 2]]
     np.testing.assert_allclose(_said(folder, battles), (wanted + turned) / 2, atol=1e-5)
