@@ -1,16 +1,16 @@
-"""How good a small encoder is as a judge that was trained by `arena-judge finetune train`.
+"""How good a small encoder is as a judge that was trained by `arena-judge finetune`.
 
     python -m scripts.bench.encoder --data FOLDER [-o FOLDER] [--picture FILE.svg] [-- OPTIONS]
 
-The encoder is all-MiniLM-L6-v2, 22 million parameters. It learns from `arena_train.parquet`, labels
-softened by what the models' strengths say, as the statistical judge does; nothing of the natural
-sample `arena_dev.csv`, nor of its prompts, nor what is nearly one of its battles, is learned from,
-and the step is chosen on prompts of the training file. The training file has hardly a tie, so the
-judge knows nothing of them: it is calibrated on the natural sample in folds grouped by prompt, each
-battle by a calibrator that has not seen its prompt. The blend with the statistical judge is
-cross-fitted in the same way, over probabilities of a statistical judge whose head has not seen the
-battle. Differences are paired and intervals resample prompts. Prints Markdown; OPTIONS go to
-`finetune train` after those below.
+The encoder is all-MiniLM-L6-v2, 22 million parameters. It learns from `arena_train.parquet`: from
+the votes, softened by what the models' strengths say, and from statistical judges of three folds,
+each of which speaks of the battles that it has not learned from. Nothing of the natural sample
+`arena_dev.csv`, nor of its prompts, nor what is nearly one of its battles, is learned from by any
+of them. The training file has hardly a tie, so the judge knows nothing of them: it is calibrated on
+the natural sample in folds grouped by prompt, each battle by a calibrator that has not seen its
+prompt. The blend with the statistical judge is cross-fitted in the same way, over probabilities of
+a statistical judge whose head has not seen the battle. Differences are paired and intervals
+resample prompts. Prints Markdown; OPTIONS go to `finetune distill` after those below.
 """
 
 from __future__ import annotations
@@ -40,27 +40,16 @@ from judge.metrics import log_loss_rows
 from judge.report.charts import Series, lines
 from scripts.bench.encoding import small_encoder
 from scripts.bench.report import options, setting, table
-from scripts.statistical_data import POOL, SAMPLE, normalised
+from scripts.statistical_data import ANONYMOUS, POOL, SAMPLE, normalised
 from scripts.statistical_data import softened as softened_labels
 from scripts.train_statistical import measure
 
 Floats = npt.NDArray[np.float64]
 
 HOW = (
-    *("--form", "single", "--max-length", "512", "--policy", "head-tail"),
-    *(
-        "--inner-dropout",
-        "0",
-        "--lr",
-        "1e-4",
-        "--epochs",
-        "1",
-        "--ema",
-        "0.99",
-        "--final-lr",
-        "0.02",
-    ),
-    *("--dtype", "bfloat16", "--dev-share", "0.05", "--keep", "last"),
+    *("--form", "single", "--max-length", "512", "--policy", "head-tail", "--inner-dropout", "0"),
+    *("--lr", "1e-4", "--epochs", "1", "--ema", "0.99", "--final-lr", "0.02"),
+    *("--dtype", "bfloat16", "--dev-share", "0.03", "--keep", "last", "--alpha", "0.7"),
 )
 STATISTICAL, OWN, BLEND = "statistical judge", "encoder, calibrated", "both, blended"
 
@@ -82,14 +71,27 @@ def softened(data: Path, target: Path) -> Path:
     return target
 
 
-def train(file: Path, data: Path, folder: Path, more: list[str]) -> float:
-    """Seconds of the command."""
-    command = [sys.executable, "-m", "judge", "finetune", "train", str(file)]
-    command += ["--base", small_encoder(), "--held-out", str(data / SAMPLE), *HOW, *more]
+def train(data: Path, folder: Path, place: Path, more: list[str]) -> None:
+    """Runs the commands from the battles to the judge."""
+    battles, held_out = str(data / POOL), ("--held-out", str(data / SAMPLE))
+    folds, teachers = str(place / "folds"), str(place / "teachers")
+    said = str(place / "statistical.parquet")
+    anonymous = [word for name in ANONYMOUS for word in ("--anonymous", name)]
+    run("folds", battles, "-k", "3", "-o", folds)
+    run("statistical", battles, "--folds", folds, *held_out, *anonymous, "-o", teachers)
+    run("logits", battles, "--judge", teachers, "--folds", folds, "-o", said)
+    file = softened(data, place / POOL)
+    learn = ("--teacher", said, "--base", small_encoder(), *held_out, *HOW, *more)
+    run("distill", str(file), *learn, "-o", str(folder))
+
+
+def run(step: str, *words: str) -> None:
+    """`arena-judge finetune STEP`, and how long it took."""
     started = time.perf_counter()
-    if subprocess.run([*command, "-o", str(folder)], check=False).returncode:
-        raise SystemExit("training failed")
-    return time.perf_counter() - started
+    command = [sys.executable, "-m", "judge", "finetune", step, *words]
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit(f"{step} failed")
+    print(f"- finetune {step}: {(time.perf_counter() - started) / 60:.1f} minutes")
 
 
 def curve_table(points: list[Point]) -> str:
@@ -173,15 +175,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="keep the judge here")
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the curve")
     parser.add_argument("--trained", type=Path, metavar="FOLDER", help="only measure this judge")
-    parser.add_argument("more", nargs=argparse.REMAINDER, help="options of finetune train")
+    parser.add_argument("more", nargs=argparse.REMAINDER, help="options of finetune distill")
     arguments = parser.parse_args()
     with TemporaryDirectory() as place:
         folder = arguments.trained or arguments.output or Path(place) / "encoder"
         if arguments.trained is None:
             more = [one for one in arguments.more if one != "--"]
-            file = softened(arguments.data, Path(place) / POOL)
-            seconds = train(file, arguments.data, folder, more)
-            print(f"trained in {seconds / 60:.1f} minutes\n")
+            train(arguments.data, folder, Path(place), more)
         started = time.perf_counter()
         encoder = load_judge(str(folder)).predict_proba(read_battles(arguments.data / SAMPLE))
         seconds = time.perf_counter() - started
