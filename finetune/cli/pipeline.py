@@ -104,6 +104,7 @@ def pipeline(
         _submit(graph, stages, again, as_json)
         return
     from finetune.pipeline.local import LocalRun
+    from finetune.pipeline.picture import keep
 
     run = LocalRun(graph, gpus=_numbers(gpus), say=say)
     if task is not None:
@@ -112,6 +113,7 @@ def pipeline(
         return
     ran = run.stages(stages)
     rows = [] if only or until else _measured(graph, seed)
+    keep(graph.folder, rows)
     _tell(graph, rows, as_json)
     say(
         f"{folder}: {count(ran, 'task')} run, {sum(len(s.tasks) for s in stages) - ran} done before"

@@ -38,6 +38,7 @@ from judge.comparison import compare
 from judge.judges import load_judge
 from judge.metrics import log_loss_rows
 from judge.report.charts import Series, lines
+from judge.report.standalone import standalone
 from scripts.bench.encoding import small_encoder
 from scripts.bench.report import options, setting, table
 from scripts.statistical_data import ANONYMOUS, POOL, SAMPLE, normalised
@@ -128,7 +129,8 @@ def picture(points: list[Point]) -> str:
         Series("training loss", tuple(losses)),
         Series("dev log loss", tuple((float(s), float(v), *nothing) for s, v in dev)),
     )
-    return lines("", "", series, "step", "nats").svg
+    ends = ", ".join(f"{one.name} {one.points[-1][1]:.4f}" for one in series)
+    return standalone(lines("The curve of training", f"At the end: {ends}", series, "step", "nats"))
 
 
 def verdict(data: Path, encoder: Floats, seed: int) -> str:

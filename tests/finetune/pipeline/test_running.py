@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -58,6 +59,15 @@ def test_all_is_run_once(told: list[str], tmp_path: Path) -> None:
     made = tmp_path / "run"
     assert (made / "folds" / "folds.json").is_file()
     assert (made / "scores-a.csv").read_bytes() == (made / "scores-b.csv").read_bytes()
+    steps = pd.read_csv(made / "steps.csv")
+    assert steps["step"].tolist() == ["style", "calibrated"]
+    assert (steps["low"] < steps["log_loss"]).all()
+    assert (steps["log_loss"] < steps["high"]).all()
+    assert steps["than"].fillna("").tolist() == ["", "style"]
+    gained = steps["log_loss"][1] - steps["log_loss"][0]
+    assert steps["less"][1] == pytest.approx(gained, abs=1e-12)
+    drawn = (made / "steps.svg").read_text("utf-8")
+    assert all(name in drawn for name in ("style", "calibrated", f"{steps['log_loss'][0]:.4f}"))
     assert "$ arena-judge score" in (made / "logs" / "scores.a.log").read_text()
     times = {path: path.stat().st_mtime_ns for path in made.glob("scores-*.csv")}
     again = run(told)
