@@ -68,6 +68,7 @@ def rows_of(graph: Graph, predict: Predict, *, seed: int = 0) -> list[Row]:
     """
     from judge.battles import labels as labels_of
     from judge.battles import read_battles
+    from judge.calibration import covariates_of
     from judge.comparing.bootstrap import group_codes
 
     recipe = graph.recipe
@@ -82,6 +83,7 @@ def rows_of(graph: Graph, predict: Predict, *, seed: int = 0) -> list[Row]:
         raise InputError("has no labels to measure judges on", file=file)
     groups = group_codes(np.array([" ".join(turns) for turns in battles["prompt"]]))
     said: dict[str, Floats] = {}
+    seen = covariates_of(battles) if any(row.calibrate for row in recipe.rows) else None
     for row in recipe.rows:
         if row.blend:
             said[row.name] = _blended(
@@ -90,7 +92,7 @@ def rows_of(graph: Graph, predict: Predict, *, seed: int = 0) -> list[Row]:
             continue
         (judge,) = filled(row.judge, values)
         proba = _kept(graph, row.name, judge, file, lambda one=judge: predict(one, battles))  # type: ignore[misc]
-        said[row.name] = _calibrated(row, proba, labels, groups, seed)
+        said[row.name] = _calibrated(proba, labels, groups, seen, seed) if row.calibrate else proba
     return [_row(row, said, labels, groups) for row in recipe.rows]
 
 
@@ -111,13 +113,16 @@ def _kept(graph: Graph, name: str, judge: str, file: str, make: Callable[[], Flo
 
 
 def _calibrated(
-    row: Measured, proba: Floats, labels: Floats, groups: npt.NDArray[np.intp], seed: int
+    proba: Floats,
+    labels: Floats,
+    groups: npt.NDArray[np.intp],
+    seen: Floats | None,
+    seed: int,
 ) -> Floats:
-    if not row.calibrate:
-        return proba
+    """(N, 3) cross-fitted; `seen` is (N, 27), what a calibrator may look at in the battles."""
     from judge.calibration import calibrate
 
-    return calibrate(labels, proba, groups, seed=seed).proba
+    return calibrate(labels, proba, groups, context=seen, seed=seed).proba
 
 
 def _blended(

@@ -62,7 +62,11 @@ class Isotonic:
     def method(self) -> str:
         return METHOD
 
-    def apply(self, proba: Floats) -> Floats:
+    @property
+    def average(self) -> None:
+        """It looks at no battle."""
+
+    def apply(self, proba: Floats, covariates: Floats | None = None) -> Floats:
         """(N, 3) better probabilities; NaN rows stay."""
         p = np.asarray(proba, dtype=np.float64)
         said = np.stack([self.sides(p[..., 0]), self.sides(p[..., 1]), self.tie(p[..., 2])], -1)

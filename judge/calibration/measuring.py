@@ -86,6 +86,7 @@ def study(
     groups: npt.ArrayLike,
     held: Bools | None = None,
     *,
+    context: Floats | None = None,
     method: str | None = None,
     folds: int = 5,
     seed: int = 0,
@@ -96,7 +97,7 @@ def study(
         labels, proba: (N, 3), NaN rows unlabelled and unjudged.
         groups: (N,) equal for battles about one prompt.
         held: (N,) which battles are held out; a prompt should be on one side only.
-        method, folds, seed: see `calibrate`.
+        context, method, folds, seed: see `calibrate`.
 
     Raises:
         ArenaJudgeError: see `calibrate`; or battles are held out, and none is labelled and judged.
@@ -105,7 +106,7 @@ def study(
     codes = group_codes(groups)
     usable = ~np.isnan(labels).any(axis=1) & ~np.isnan(proba).any(axis=1)
     seen = np.where(out[:, None], np.nan, labels)
-    found = calibrate(seen, proba, codes, method=method, folds=folds, seed=seed)
+    found = calibrate(seen, proba, codes, context=context, method=method, folds=folds, seed=seed)
     rows = usable & ~out
     cal = Part(labels[rows], proba[rows], found.proba[rows], codes[rows])
     if not out.any():
@@ -113,7 +114,7 @@ def study(
     rows = usable & out
     if not rows.any():
         raise ArenaJudgeError("none of the battles held out is both labelled and judged")
-    after = found.calibrator.apply(proba[rows])
+    after = found.calibrator.apply(proba[rows], None if context is None else context[rows])
     return Study(found, cal, Part(labels[rows], proba[rows], after, codes[rows]))
 
 

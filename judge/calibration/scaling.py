@@ -87,18 +87,26 @@ class Scaling:
                 )
 
     @property
+    def average(self) -> None:
+        """It looks at no battle."""
+
+    @property
     def temperature(self) -> float | None:
         """What d is divided by; None where nothing of d is left."""
         return 1.0 / self.strength if self.strength > 0 else None
 
-    def apply(self, proba: Floats) -> Floats:
+    def apply(self, proba: Floats, covariates: Floats | None = None) -> Floats:
         """(N, 3) better probabilities; NaN rows stay, and the identity changes nothing at all."""
         if self.method == "identity":
             return np.array(proba, dtype=np.float64)
+        return probabilities(*self.strengths(proba))
+
+    def strengths(self, proba: Floats) -> tuple[Floats, Floats]:
+        """(N,) d' and s' of (N, 3) probabilities."""
         z = logs(np.asarray(proba, dtype=np.float64))
         middle = (z[..., 0] + z[..., 1]) / 2.0
         tie = self.tie * z[..., 2] + self.sides * middle + self.shift
-        return probabilities(self.strength * (z[..., 0] - z[..., 1]), tie)
+        return self.strength * (z[..., 0] - z[..., 1]), tie
 
     def settings(self) -> dict[str, object]:
         """For a judge.yaml; `calibrator_from_settings` reads it back to the last digit."""
@@ -118,6 +126,34 @@ def fit_scaling(method: str, labels: Floats, proba: Floats) -> Scaling:
     """
     if method == "identity":
         return IDENTITY
+    problem = problem_of(method, proba)
+    return problem.scaling(fit_weights(problem.strength, problem.tie, labels, problem.pull))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is fitted: d' = strength @ w, s' = tie @ w.
+
+    Attributes:
+        method: one of `PARAMETERS`, not the identity.
+        strength, tie: (N, K).
+        pull: toward the identity.
+    """
+
+    method: str
+    strength: Floats
+    tie: Floats
+    pull: Pull
+
+    def scaling(self, weights: Floats) -> Scaling:
+        """The calibrator that (K,) weights make."""
+        w = np.concatenate([weights, [0.0, weights[0], 0.0][len(weights) - 1 :]])
+        scale, shifted, tie_scale, off = map(float, w)  # tie and what is off-diagonal if not fitted
+        return Scaling(self.method, scale, off - scale, tie_scale, shifted)
+
+
+def problem_of(method: str, proba: Floats) -> Problem:
+    """What is fitted to make a calibrator of this method for (N, 3) probabilities, no NaN."""
     z = logs(proba)
     zero, one = np.zeros(len(z)), np.ones(len(z))
     middle, d = (z[:, 0] + z[:, 1]) / 2.0, z[:, 0] - z[:, 1]
@@ -130,10 +166,7 @@ def fit_scaling(method: str, labels: Floats, proba: Floats) -> Scaling:
         "dirichlet": [(d, -middle), shift, (zero, z[:, 2]), (zero, middle)],
     }[method]
     strength, tie = (np.column_stack(part) for part in zip(*columns, strict=True))
-    w = fit_weights(strength, tie, labels, _pull(method, len(columns)))
-    w = np.concatenate([w, [0.0, w[0], 0.0][len(w) - 1 :]])  # shift, tie and what is off-diagonal
-    scale, shifted, tie_scale, off = map(float, w)
-    return Scaling(method, scale, off - scale, tie_scale, shifted)
+    return Problem(method, strength, tie, _pull(method, len(columns)))
 
 
 def _pull(method: str, count: int) -> Pull:

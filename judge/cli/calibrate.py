@@ -1,6 +1,6 @@
 """`arena-judge calibrate`: how far a judge's probabilities are off, learned from labelled battles.
 
-The battles are read a batch at a time; what is kept is ids, labels, marks and probabilities.
+The battles are read a batch at a time (see `judge.cli.calibrate_battles`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from judge.cli import options, outputs
-from judge.cli.console import clean, count, say
+from judge.cli.console import clean
 from judge.cli.judging import Judging, judge_options
 from judge.cli.learning import (
     Target,
@@ -22,8 +22,6 @@ from judge.cli.learning import (
     finite,
     judge_folder,
     judges_only,
-    kept_marks,
-    marks_of,
     not_its_own,
     rounded,
     target_of,
@@ -34,15 +32,9 @@ from judge.cli.learning import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-    import numpy.typing as npt
-
     from judge.calibration import Study
+    from judge.cli.calibrate_battles import Battles
     from judge.cli.entrants import Entrant
-    from judge.labelled import Labelled
-
-    Floats = npt.NDArray[np.float64]
-    Bools = npt.NDArray[np.bool_]
 
 SHARE = 0.2
 METHODS = (
@@ -53,7 +45,9 @@ METHODS = (
     "vector",
     "dirichlet",
     "isotonic",
+    "context",
 )
+CONTEXT = METHODS[-1]
 VOTES = "votes"
 """The folder within the calibrated judge's where ballots that were at hand lie."""
 
@@ -70,24 +64,6 @@ class Given:
     def spec(self) -> str:
         """What the user named."""
         return self.judge or self.ballots or self.predictions or ""
-
-
-@dataclass(frozen=True)
-class Battles:
-    """All battles, those of a separate file last.
-
-    Attributes:
-        first: those of LABELLED.
-        labels, proba: (N, 3) of all.
-        groups: (N,) prompts, by number.
-        held: (N,) which are held out.
-    """
-
-    first: Labelled
-    labels: Floats
-    proba: Floats
-    groups: npt.NDArray[np.intp]
-    held: Bools
 
 
 @click.command()
@@ -153,7 +129,8 @@ def calibrate(
 
     Every method keeps the symmetry: exchanging the responses exchanges P(A) and P(B). The judge is
     left as it is unless a method has a lower log loss on battles that it has not seen, beyond the
-    standard error.
+    standard error. One of them, context, looks at the battles too: how alike the responses are, how
+    long they are, what is asked.
 
     \b
     Example:
@@ -176,6 +153,7 @@ def calibrate(
     import numpy as np
 
     from judge.calibration import study
+    from judge.cli.calibrate_battles import read
     from judge.cli.calibrate_text import figures_of, lines_of, tell
 
     with _entrant(given, labelled, judging, seed) as one:
@@ -185,7 +163,7 @@ def calibrate(
             for found in dry_run_only_asks([one]):
                 judging.asking.tell_estimate(found, labelled, chunk_rows, as_json=as_json)
             return
-        battles = _read(
+        battles = read(
             labelled,
             holdout,
             SHARE if share is None else share,
@@ -193,10 +171,12 @@ def calibrate(
             seed,
             chunk_rows,
             workers,
+            looks=method in (None, CONTEXT),
         )
         tell_known([one], battles.first, labelled)
         result = study(
             *(battles.labels, battles.proba, battles.groups, battles.held),
+            context=battles.context,
             method=method,
             folds=folds,
             seed=seed,
@@ -248,42 +228,6 @@ def _entrant(given: Given, labelled: str, judging: Judging, seed: int) -> Iterat
     names = sorted(set(table["judge"].astype(str)))
     name = clean(names[0]) if len(names) == 1 else f"jury of {len(names)}"
     yield Entrant(name, given.ballots, RecordedJudge(table, name=name))
-
-
-def _read(
-    labelled: str,
-    holdout: str | None,
-    share: float,
-    one: Entrant,
-    seed: int,
-    chunk_rows: int,
-    workers: int,
-) -> Battles:
-    """The battles of both files, or of one of which a share is held out."""
-    import numpy as np
-
-    from judge.calibration.measuring import held_out
-    from judge.cli.entrants import read_with
-    from judge.comparing.bootstrap import group_codes
-
-    def read(file: str) -> Labelled:
-        return read_with(file, [one], facts=marks_of, chunk_rows=chunk_rows, workers=workers)
-
-    first = read(labelled)
-    if holdout is None:
-        held = held_out(first.prompts, share, seed)
-        return Battles(first, first.labels, first.proba[one.name], first.prompts, held)
-    second = read(holdout)
-    groups = group_codes(np.concatenate([kept_marks(b).prompts for b in (first, second)]))
-    held = np.arange(len(groups)) >= len(first.ids)
-    labels = np.concatenate([first.labels, second.labels])
-    known = held & np.isin(groups, groups[~held])
-    labels[known] = np.nan
-    if known.any():
-        prompts = "a prompt that LABELLED has, too, left out"
-        say(f"{clean(holdout)}: {count(int(known.sum()), 'battle')} about {prompts}")
-    proba = np.concatenate([b.proba[one.name] for b in (first, second)])
-    return Battles(first, labels, proba, groups, held)
 
 
 def _recipe(

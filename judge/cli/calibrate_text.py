@@ -8,7 +8,7 @@ from judge.cli.console import count, say, table
 from judge.cli.learning import shown, spread
 
 if TYPE_CHECKING:
-    from judge.calibration import Part, Study
+    from judge.calibration import Calibrator, Part, Study
     from judge.cli.learning import Target
 
 CANDIDATES = ("method", "log loss, cross-fitted", "less the judge's [95 %]")
@@ -26,7 +26,10 @@ PARTS = (
 )
 
 
+COVARIATES = ("looks at", "speaks on", "nats a standard deviation")
+
 _HARDLY = 0.02  # of a temperature
+_SHOWN = 8
 
 
 def parts_of(result: Study) -> dict[str, float | None]:
@@ -70,7 +73,21 @@ def lines_of(result: Study) -> list[str]:
     parts = [_row("learned from, cross-fitted", "cal", result.cal)]
     if result.holdout is not None:
         parts.append(_row("held out", "holdout", result.holdout))
-    return [*table(CANDIDATES, candidates), "", *table(PARTS, parts)]
+    lines = [*table(CANDIDATES, candidates), "", *table(PARTS, parts)]
+    return [*lines, *_looks(found.calibrator)]
+
+
+def _looks(calibrator: Calibrator) -> list[str]:
+    """What a calibrator that looks at battles makes most of."""
+    from judge.calibration.context import Context
+
+    if not isinstance(calibrator, Context):
+        return []
+    rows = [
+        [one.name, "side" if one.sided else "tie", f"{one.weight:+.3f}"]
+        for one in calibrator.strongest[:_SHOWN]
+    ]
+    return ["", *table(COVARIATES, rows)]
 
 
 def _row(title: str, key: str, part: Part) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from judge.calibration.covariates import covariates_of
 from judge.calibration.kinds import Calibrator, calibrator_from_settings
 from judge.judges.base import Judge, Judgments
 
@@ -49,11 +50,17 @@ class CalibratedJudge(Judge):
 
     @property
     def prior(self) -> Floats | None:
-        """(3,) what is said of a battle without evidence, if the other judge says it."""
-        prior = getattr(self.inner, "prior", None)
-        return None if prior is None else self.calibrator.apply(np.asarray(prior)[None])[0]
+        """(3,) what is said of an average battle without evidence, if the other judge says it."""
+        prior: Floats | None = getattr(self.inner, "prior", None)
+        if prior is None:
+            return None
+        average = self.calibrator.average
+        seen = None if average is None else average[None]
+        found: Floats = self.calibrator.apply(np.asarray(prior)[None], seen)[0]
+        return found
 
     def judge(self, battles: pd.DataFrame, *, ballots: bool = False) -> Judgments:
         """The other judge's probabilities, calibrated; its reasons and ballots are passed on."""
         said = self.inner.judge(battles, ballots=ballots)
-        return replace(said, proba=self.calibrator.apply(said.proba))
+        seen = None if self.calibrator.average is None else covariates_of(battles)
+        return replace(said, proba=self.calibrator.apply(said.proba, seen))

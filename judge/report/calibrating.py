@@ -15,6 +15,7 @@ from judge.report.page import Fact, Page, Section
 
 if TYPE_CHECKING:
     from judge.calibration.choosing import Candidate
+    from judge.calibration.kinds import Calibrator
     from judge.calibration.measuring import Part, Study
 
 _NORMAL = 1.959963984540054
@@ -34,8 +35,8 @@ def calibration_page(study: Study, *, judge: str, source: str, origin: Sequence[
     lead = (
         f"{judge} is left as it is: nothing beats it beyond its standard error."
         if chosen == "identity"
-        else f"{judge} is calibrated by {chosen}. Taken alone, a temperature of "
-        f"{found.temperature:.2f} would be right: it is "
+        else f"{judge} is calibrated by {chosen}{_and_battles(study)}. Taken alone, a temperature "
+        f"of {found.temperature:.2f} would be right: it is "
         f"{'too sure' if found.temperature > 1 else 'not sure enough'}."
     )
     parts = {"Cross-fitted": study.cal}
@@ -43,6 +44,7 @@ def calibration_page(study: Study, *, judge: str, source: str, origin: Sequence[
         parts["Held out"] = study.holdout
     sections = [_choice(found.candidates, chosen, parts)]
     sections += [_part(name, part) for name, part in parts.items()]
+    sections += _looks(found.calibrator)
     facts = []
     for name, part in parts.items():
         before, after = log_loss(part.labels, part.before), log_loss(part.labels, part.after)
@@ -54,6 +56,29 @@ def calibration_page(study: Study, *, judge: str, source: str, origin: Sequence[
         )
     title = f"{judge} calibrated on {source}"
     return Page(title, lead, tuple(facts), tuple(sections), tuple(origin))
+
+
+def _and_battles(study: Study) -> str:
+    looks = study.calibration.calibrator.average is not None
+    return ", which looks at the battles beside its probabilities" if looks else ""
+
+
+def _looks(calibrator: Calibrator) -> list[Section]:
+    """What a calibrator that looks at battles makes of them."""
+    from judge.calibration.context import Context
+
+    if not isinstance(calibrator, Context):
+        return []
+    rows = [
+        (one.name, "which side wins" if one.sided else "a tie", number(one.weight, 3, sign=True))
+        for one in calibrator.strongest
+    ]
+    words = (
+        "What a standard deviation of each is worth, in nats: above 0 it makes a tie likelier, or, "
+        "of a difference between the responses, a win of the response that has more of it."
+    )
+    table = Table(("looks at", "speaks on", "nats"), tuple(rows))
+    return [Section("What it sees in a battle", (words,), table=table)]
 
 
 def _choice(candidates: Sequence[Candidate], chosen: str, parts: dict[str, Part]) -> Section:
