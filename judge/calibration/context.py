@@ -163,13 +163,15 @@ def checked_covariates(covariates: npt.ArrayLike | None, count: int) -> Floats:
     """(N, 27) the same as an array.
 
     Raises:
-        ArenaJudgeError: there are none, or not as many as battles.
+        ArenaJudgeError: there are none, not as many as battles, or not all are numbers.
     """
     if covariates is None:
-        raise ArenaJudgeError(f"the method {METHOD} looks at battles, and was not given what it is")
+        raise ArenaJudgeError(f"the method {METHOD} looks at battles, and was not given them")
     x = np.asarray(covariates, dtype=np.float64)
     if x.shape != (count, len(NAMES)):
         raise ArenaJudgeError(f"covariates are {x.shape}, not {(count, len(NAMES))}")
+    if not np.isfinite(x).all():
+        raise ArenaJudgeError("covariates are not all numbers")
     return x
 
 

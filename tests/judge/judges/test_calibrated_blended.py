@@ -15,6 +15,8 @@ from judge.ballots import ballot_table
 from judge.battles import swap
 from judge.blending import Blend
 from judge.blending.pools import LinearPool, LogPool, Ranking, equal
+from judge.calibration.context import Context, fit_context
+from judge.calibration.covariates import NAMES, covariates_of
 from judge.calibration.isotonic import fit_isotonic
 from judge.calibration.kinds import Calibrator
 from judge.calibration.scaling import Scaling
@@ -75,7 +77,14 @@ def _isotonic() -> Calibrator:
     return fit_isotonic(np.eye(3)[generator.integers(0, 3, 80)], proba)
 
 
-@pytest.mark.parametrize("calibrator", [HARD, _isotonic()])
+def _context() -> Context:
+    generator = np.random.default_rng(1)
+    proba = generator.dirichlet([1.0, 1.0, 1.0], 80)
+    seen = generator.normal(size=(80, len(NAMES)))
+    return fit_context(np.eye(3)[generator.integers(0, 3, 80)], proba, seen)
+
+
+@pytest.mark.parametrize("calibrator", [HARD, _isotonic(), _context()])
 def test_a_calibrated_judge_is_as_symmetric_as_the_judge(calibrator: Calibrator) -> None:
     inner = Lengths("length", without="x")
     judge = CalibratedJudge(inner, calibrator)
@@ -83,7 +92,9 @@ def test_a_calibrated_judge_is_as_symmetric_as_the_judge(calibrator: Calibrator)
     np.testing.assert_allclose(
         judge.predict_proba(swap(_battles())), shown[:, [1, 0, 2]], atol=1e-12
     )
-    np.testing.assert_array_equal(shown, calibrator.apply(inner.predict_proba(_battles())))
+    seen = covariates_of(_battles())
+    np.testing.assert_array_equal(shown, calibrator.apply(inner.predict_proba(_battles()), seen))
+    assert np.isnan(shown).any(axis=1).tolist() == [n in (1, 3) for n in range(6)]
 
 
 def test_a_calibrated_judge_hands_on_reasons_and_ballots() -> None:
@@ -104,6 +115,12 @@ def test_the_prior_is_calibrated_too_where_there_is_one() -> None:
     inner.prior = np.array([0.4, 0.4, 0.2])  # type: ignore[attr-defined]
     assert judge.prior is not None
     np.testing.assert_allclose(judge.prior, HARD.apply(np.array([[0.4, 0.4, 0.2]]))[0])
+    looks = _context()
+    found = CalibratedJudge(inner, looks).prior
+    assert found is not None
+    # what it says of an average battle, whose covariates say nothing
+    np.testing.assert_allclose(found, looks.scaling.apply(np.array([[0.4, 0.4, 0.2]]))[0])
+    assert found[0] == found[1]
 
 
 BLENDS = [
