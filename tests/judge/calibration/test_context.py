@@ -217,6 +217,7 @@ def test_what_can_be_seen_in_battles_is_found(told_by: str) -> None:
     assert log_loss(labels, found.proba) < losses["dirichlet"] - 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [50, 500])
 def test_noise_is_left_alone_and_does_no_harm(count: int) -> None:
     """As much noise as there are covariates: it is not chosen, and hardly costs."""
