@@ -5,7 +5,8 @@
 FOLDER has `recorded/judge_votes.parquet` and the labelled battles that its column `battles` names.
 For each judge and set: the class prior of these very labels and one that was learned without the
 prompt it is measured on; the votes as the unfitted aggregator counts them; and the same calibrated,
-by the method that `arena-judge calibrate` chooses, fitted without the prompt it is measured on.
+by the method that `arena-judge calibrate` chooses, fitted without the prompt it is measured on,
+with a look at the battles and without.
 Intervals are 95 %, over prompts. The calibration error is that of the largest probability in 15
 bins; its interval is a percentile bootstrap over prompts, which a small error lies at the lower end
 of, since resampling adds error of its own. "Of 10 seeds" says how often the method chosen was this
@@ -30,6 +31,7 @@ from judge.aggregation import aggregate
 from judge.battles import labels as labels_of
 from judge.battles import read_battles
 from judge.calibration import Calibration, calibrate
+from judge.calibration.covariates import covariates_of
 from judge.choosing import Gap, cross_fit, mean_loss, paired_gap
 from judge.metrics import calibration_error, log_loss, log_loss_rows
 from judge.recorded import read_judgments
@@ -51,6 +53,7 @@ HEADER = (
     "temperature",
     "calibrated, out of fold, 95 %",
     "less the prior, out of fold, 95 %",
+    "without a look at the battles",
     "ECE before",
     "ECE after, 95 %",
     f"{PLAIN}, new prompts",
@@ -65,13 +68,15 @@ Ints = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Votes:
-    """What one judge said of one set: (N, 3) labels and probabilities, (N,) prompts."""
+    """What one judge said of one set: (N, 3) labels and probabilities, (N,) prompts, (N, 27) what
+    a calibrator may look at in the battles."""
 
     battles: str
     judge: str
     labels: Floats
     proba: Floats
     prompts: Ints
+    context: Floats
 
 
 def recorded(data: Path) -> Iterator[Votes]:
@@ -83,12 +88,12 @@ def recorded(data: Path) -> Iterator[Votes]:
         labels = labels_of(battles)
         if labels is None:
             raise SystemExit(f"{name} has no labels")
-        prompts = pd.factorize(battles["prompt"])[0]
+        prompts, context = pd.factorize(battles["prompt"])[0], covariates_of(battles)
         here = ballots[ballots["id"].isin(battles["id"])]
         for judge in sorted(here["judge"].unique()):
             proba = aggregate(here[here["judge"] == judge], battles["id"].tolist())
             kept = ~np.isnan(proba).any(axis=1)
-            yield Votes(name, judge, labels[kept], proba[kept], prompts[kept])
+            yield Votes(name, judge, labels[kept], proba[kept], prompts[kept], context[kept])
 
 
 def prior_rows(votes: Votes, folds: int, seed: int) -> Floats:
@@ -127,6 +132,7 @@ def row(votes: Votes, seed: int) -> list[str]:
     prior = prior_rows(votes, found.folds, seed)
     best = np.tile(votes.labels.mean(axis=0), (len(own), 1))
     low, high = error_interval(votes, found.proba, seed)
+    blind = calibrate(votes.labels, votes.proba, votes.prompts, seed=seed)
     plain = [
         calibrate(votes.labels, votes.proba, groups, method=PLAIN, seed=seed).proba
         for groups in (votes.prompts, None)
@@ -144,6 +150,7 @@ def row(votes: Votes, seed: int) -> list[str]:
         f"{found.temperature:.2f}",
         _spread(level, ".4f"),
         _spread(paired_gap(own, prior, votes.prompts), "+.4f"),
+        f"{log_loss(votes.labels, blind.proba):.4f}",
         f"{calibration_error(votes.labels, votes.proba):.3f}",
         f"{calibration_error(votes.labels, found.proba):.3f} ({low:.3f} to {high:.3f})",
         *(
@@ -155,7 +162,7 @@ def row(votes: Votes, seed: int) -> list[str]:
 
 
 def _calibrated(votes: Votes, seed: int) -> Calibration:
-    return calibrate(votes.labels, votes.proba, votes.prompts, seed=seed)
+    return calibrate(votes.labels, votes.proba, votes.prompts, context=votes.context, seed=seed)
 
 
 def _spread(gap: Gap, form: str) -> str:

@@ -8,9 +8,10 @@ each of which speaks of the battles that it has not learned from. Nothing of the
 `arena_dev.csv`, nor of its prompts, nor what is nearly one of its battles, is learned from by any
 of them. The training file has hardly a tie, so the judge knows nothing of them: it is calibrated on
 the natural sample in folds grouped by prompt, each battle by a calibrator that has not seen its
-prompt. The blend with the statistical judge is cross-fitted in the same way, over probabilities of
-a statistical judge whose head has not seen the battle. Differences are paired and intervals
-resample prompts. Prints Markdown; OPTIONS go to `finetune distill` after those below.
+prompt, once by the probabilities alone and once by the battles too. The blend with the statistical
+judge is cross-fitted in the same way, over probabilities of a statistical judge whose head has not
+seen the battle. Differences are paired and intervals resample prompts. Prints Markdown; OPTIONS go
+to `finetune distill` after those below.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from judge.battles import labels as labels_of
 from judge.battles import read_battles
 from judge.blending import blend
 from judge.calibration import calibrate
+from judge.calibration.covariates import covariates_of
 from judge.choosing import paired_gap
 from judge.comparing.bootstrap import group_codes
 from judge.comparison import compare
@@ -53,6 +55,7 @@ HOW = (
     *("--dtype", "bfloat16", "--dev-share", "0.03", "--keep", "last", "--alpha", "0.7"),
 )
 STATISTICAL, OWN, BLEND = "statistical judge", "encoder, calibrated", "both, blended"
+BLIND = "encoder, calibrated without a look at the battle"
 
 
 def softened(data: Path, target: Path) -> Path:
@@ -141,12 +144,14 @@ def verdict(data: Path, encoder: Floats, seed: int) -> str:
     groups = group_codes(np.array([normalised(prompt) for prompt in sample["prompt"]]))
     trained = measure(data, seed)
     statistical = trained.proba[trained.table.natural]
-    calibrated = calibrate(labels, encoder, groups, seed=seed)
+    calibrated = calibrate(labels, encoder, groups, context=covariates_of(sample), seed=seed)
+    blind = calibrate(labels, encoder, groups, seed=seed)
     both = blend(
         labels, {STATISTICAL: statistical, OWN: calibrated.proba}, groups, method="stacking"
     )
     said = {
         "encoder as trained": encoder,
+        BLIND: blind.proba,
         OWN: calibrated.proba,
         STATISTICAL: statistical,
         BLEND: both.proba,
