@@ -15,8 +15,8 @@ from judge.cli.learning import finite, shown, spread
 from judge.errors import InputError
 
 if TYPE_CHECKING:
-    from finetune.average_judges import Averaged
-    from finetune.trials import Trial
+    from finetune.measuring.trials import Trial
+    from finetune.weights.averages import Averaged
 
 HOW = ("deltas", "factors")
 WEIGHTS = ("equal", "cv", "advantage")
@@ -115,7 +115,7 @@ def average(
       arena-judge finetune average students/fold-* -o averaged --how factors --weights cv
       arena-judge finetune average teachers/phi3 -o averaged --rank exact
     """
-    from finetune.judge_folders import opened, read_judge_folder
+    from finetune.weights.folders import opened, read_judge_folder
     from judge.classifier.hardware import needed
 
     if weights == "advantage" and not dev:
@@ -126,10 +126,10 @@ def average(
     needed("safetensors")
     paths = opened(folders)
     target = _target(output, [*map(str, paths), *dev], force=force)
-    from finetune.average_judges import Weighing
-    from finetune.average_judges import average as average_judges
-    from finetune.mean_plans import planned
-    from finetune.trials import Refused, read_ground
+    from finetune.measuring.trials import Refused, read_ground
+    from finetune.weights.averages import Weighing
+    from finetune.weights.averages import average as average_judges
+    from finetune.weights.plans import planned
 
     plan = planned([read_judge_folder(path) for path in paths], how=how, rank=rank)
     ground = read_ground(dev, workers) if dev else None

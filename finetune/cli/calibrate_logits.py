@@ -13,7 +13,7 @@ from judge.cli import options, outputs
 from judge.cli.console import count, say, table
 
 if TYPE_CHECKING:
-    from finetune.calibrated_logits import CalibratedLogits
+    from finetune.logits.calibrated import CalibratedLogits
 
 METHODS = (
     *("auto", "identity", "temperature", "bias", "temperature+bias", "vector", "dirichlet"),
@@ -74,9 +74,9 @@ def calibrate_logits(
     files = files_of(logits)
     targets = _targets(files, output, battles, force)
 
-    from finetune import calibrated_logits as work
-    from finetune.folds import read_folds
-    from finetune.logits import read_logits, write_logits
+    from finetune.folds.table import read_folds
+    from finetune.logits import calibrated as work
+    from finetune.logits.table import read_logits, write_logits
     from judge.battles import read_battles
 
     folds = None if folds_folder is None else read_folds(folds_folder)
@@ -108,7 +108,7 @@ def files_of(patterns: tuple[str, ...]) -> list[str]:
 
 
 def _targets(files: list[str], output: str, battles: str, force: bool) -> list[Path]:
-    from finetune.logits import COLUMNS
+    from finetune.logits.table import COLUMNS
 
     inputs = [battles, *files]
     if len(files) == 1 and Path(output).suffix.lower() == ".parquet":

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from finetune.config import Config, Leaf, leaves, read_config, with_values
+from finetune.settings.config import Config, Leaf, leaves, read_config, with_values
 from judge.errors import InputError
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from finetune.ensembling import Symmetrised
+    from finetune.ensembles.composing import Symmetrised
     from judge.labelled import Labelled
 
     Floats = npt.NDArray[np.float64]
@@ -151,8 +151,8 @@ def _of_judges(
 ) -> None:
     import yaml
 
-    from finetune.ensembling import composed
-    from finetune.weighing import equal_weights, weights_by_loss
+    from finetune.ensembles.composing import composed
+    from finetune.weights.weighing import equal_weights, weights_by_loss
     from judge.files.atomic import written_whole
     from judge.judges.recipes import made_by, plain
 
@@ -192,7 +192,7 @@ def _of_judges(
 
 def _judges(named: tuple[str, ...]) -> list[str]:
     """The judges that are named, folders of folds opened."""
-    from finetune.judge_folders import fold_folders
+    from finetune.weights.folders import fold_folders
     from judge.judges import SHIPPED
     from judge.judges.classifier_settings import is_classifier
     from judge.judges.prompted_settings import is_prompted
@@ -210,7 +210,7 @@ def _judges(named: tuple[str, ...]) -> list[str]:
 
 
 def _loss(judge: str) -> float:
-    from finetune.judge_folders import stated_loss
+    from finetune.weights.folders import stated_loss
     from judge.judges.recipes import FILE, is_recipe, read_recipe
 
     path = Path(judge)
@@ -274,8 +274,8 @@ def _of_predictions(
 
     import numpy as np
 
-    from finetune.ensembling import gathered, mean_blend, symmetrised
-    from finetune.weighing import equal_weights
+    from finetune.ensembles.composing import gathered, mean_blend, symmetrised
+    from finetune.weights.weighing import equal_weights
     from judge.predictions import read_predictions
 
     battles = _read(labelled, workers)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from finetune.evaluating import Battles, FoldScore
-    from finetune.folds import Folds
-    from finetune.submissions import Checked
+    from finetune.ensembles.evaluating import Battles, FoldScore
+    from finetune.ensembles.submissions import Checked
+    from finetune.folds.table import Folds
     from judge.comparing.scores import Comparison
     from judge.judges.base import Judge
 
@@ -110,8 +110,8 @@ def evaluate(
     inputs = [battles, *(spec for _, spec in map(_split, named)), *to_check]
     targets = _targets(inputs, output, predictions, submission, force)
 
-    from finetune.evaluating import by_fold, read_battles
-    from finetune.folds import read_folds
+    from finetune.ensembles.evaluating import by_fold, read_battles
+    from finetune.folds.table import read_folds
 
     folds = None if folds_folder is None else read_folds(folds_folder)
     read = read_battles(battles, folds, workers)
@@ -175,7 +175,7 @@ def _can_be(targets: dict[str, Path], battles: Battles) -> None:
     """
     import numpy as np
 
-    from finetune.submissions import check_ids
+    from finetune.ensembles.submissions import check_ids
 
     if "submission" in targets:
         check_ids(battles.ids)
@@ -189,8 +189,8 @@ def _said(
     """(N, 3) what each entrant says of the battles."""
     import numpy as np
 
-    from finetune.evaluating import mean_of_folds, out_of_fold
-    from finetune.judge_folders import fold_folders
+    from finetune.ensembles.evaluating import mean_of_folds, out_of_fold
+    from finetune.weights.folders import fold_folders
     from judge.judges import load_judge
 
     found: dict[str, Floats] = {}
@@ -252,7 +252,7 @@ def _predicted(file: str, battles: Battles) -> Floats:
 
 
 def _checked(files: tuple[str, ...], battles: Battles) -> list[Checked]:
-    from finetune.submissions import check_submission
+    from finetune.ensembles.submissions import check_submission
 
     return [check_submission(file, battles.ids) for file in files]
 
@@ -300,7 +300,7 @@ def _write(
     """Writes what was asked for; the submission, checked."""
     import numpy as np
 
-    from finetune.submissions import write_submission
+    from finetune.ensembles.submissions import write_submission
     from judge.files.atomic import written_whole
 
     first = next(iter(said.values()))

@@ -13,9 +13,9 @@ from finetune.cli.training_runs import MEASURED, Watch, measured, needs, tell_re
 from judge.cli.console import say, table
 
 if TYPE_CHECKING:
-    from finetune.config import Config
-    from finetune.fold_folders import Course
-    from finetune.teaching import Trained
+    from finetune.folds.folders import Course
+    from finetune.runs.teaching import Trained
+    from finetune.settings.config import Config
 
 FOLD = click.option(
     "--fold",
@@ -38,8 +38,8 @@ def teach_folds(
 ) -> None:
     """Makes the judges of folds, and says how good they are."""
     needs()
-    from finetune.processes import joined
-    from finetune.teaching import teach
+    from finetune.runs.teaching import teach
+    from finetune.training.processes import joined
 
     if not which and config.data.fold is not None:
         which = (config.data.fold,)

@@ -78,7 +78,8 @@ def folds(
         output, inputs=[*battles, *extras], force=force, mark="folds.json", kind="folder of folds"
     )
 
-    from finetune.folds import LABELS, as_json, make_folds, write_folds
+    from finetune.folds.dealing import make_folds
+    from finetune.folds.table import LABELS, as_json, write_folds
 
     made = make_folds(battles, k, by=by, extras=extras, seed=seed, workers=workers)
     replaced = Path(output).is_dir() and any(Path(output).iterdir())

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from finetune.folds import Folds
-    from finetune.logits import Logits
+    from finetune.folds.table import Folds
+    from finetune.logits.table import Logits
     from judge.distributed.cluster import Cluster
     from judge.judges.classifier_settings import ClassifierSettings
 
@@ -172,7 +172,7 @@ def logits(
             made = _judged(request, read, str(battles), folds, target, fresh, cluster)
     _write(target, made)
     if array is not None and read is not None:
-        from finetune.logits import aligned, write_npy
+        from finetune.logits.table import aligned, write_npy
 
         write_npy(array, aligned(made, read, battles))
         say(f"{npy}: written")
@@ -182,7 +182,7 @@ def logits(
 
 
 def _target(name: str, inputs: list[str], force: bool) -> Path:
-    from finetune.logits import COLUMNS
+    from finetune.logits.table import COLUMNS
 
     if Path(name).suffix.lower() != ".parquet":
         raise click.UsageError("-o is the name of a .parquet file")
@@ -209,14 +209,14 @@ def _read(battles: str) -> pd.DataFrame:
 
 
 def _folds(folder: str | None) -> Folds | None:
-    from finetune.folds import read_folds
+    from finetune.folds.table import read_folds
 
     return None if folder is None else read_folds(folder)
 
 
 def _request(judge: str, shards: int, shard_id: int | None, values: dict[str, Any]) -> Any:
-    from finetune.inferring import Shard
-    from finetune.making_logits import Request
+    from finetune.logits.inferring import Shard
+    from finetune.logits.making import Request
 
     return Request(
         judge,
@@ -256,7 +256,7 @@ def _judged(
 ) -> Logits:
     from contextlib import ExitStack
 
-    from finetune.making_logits import make_logits
+    from finetune.logits.making import make_logits
 
     def watch(work: int) -> Callable[[int], None]:
         return stack.enter_context(Progress("battles", work)).advance
@@ -279,8 +279,8 @@ def _judged(
 
 
 def _merged(pattern: str, pieces: list[str]) -> Logits:
-    from finetune.logits import read_logits
-    from finetune.making_logits import merge_logits
+    from finetune.logits.making import merge_logits
+    from finetune.logits.table import read_logits
     from judge.errors import InputError
 
     if not pieces:
@@ -289,8 +289,8 @@ def _merged(pattern: str, pieces: list[str]) -> Logits:
 
 
 def _from_array(file: str, battles: pd.DataFrame, source: str, name: str | None) -> Logits:
-    from finetune.logits import read_npy
-    from finetune.making_logits import check_once
+    from finetune.logits.making import check_once
+    from finetune.logits.table import read_npy
 
     check_once(battles, source)
     about = {"judge": name or Path(file).stem, "from": Path(file).name, "battles": len(battles)}
@@ -300,8 +300,8 @@ def _from_array(file: str, battles: pd.DataFrame, source: str, name: str | None)
 def _write(target: Path, made: Logits) -> None:
     import shutil
 
-    from finetune.logits import write_logits
-    from finetune.making_logits import parts_of
+    from finetune.logits.making import parts_of
+    from finetune.logits.table import write_logits
 
     write_logits(target, made)
     shutil.rmtree(parts_of(target), ignore_errors=True)
@@ -311,7 +311,7 @@ def _tell(made: Logits, battles: pd.DataFrame | None, output: str, as_json: bool
     """Says what was made; how many battles are unjudged."""
     import numpy as np
 
-    from finetune.logits import mean_over_orders
+    from finetune.logits.table import mean_over_orders
 
     whole = mean_over_orders(made)
     lost = np.isnan(whole.values).any(axis=1)
@@ -357,7 +357,7 @@ def _losses(whole: Logits, battles: pd.DataFrame | None) -> Any:
     """(R,) the log loss of each row; NaN where it has no label or was not judged."""
     import numpy as np
 
-    from finetune.logits import aligned, probabilities
+    from finetune.logits.table import aligned, probabilities
     from judge.battles import labels
     from judge.metrics import log_loss_rows
 

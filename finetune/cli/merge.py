@@ -51,7 +51,7 @@ def merge(
       arena-judge finetune merge judges/phi3 -o judges/phi3-whole
       arena-judge finetune merge averaged -o merged --dtype float16
     """
-    from finetune.judge_folders import fold_folders, read_judge_folder
+    from finetune.weights.folders import fold_folders, read_judge_folder
     from judge.classifier.hardware import needed
     from judge.files.folders import folder_target
 
@@ -65,7 +65,7 @@ def merge(
     for read in (judge, folder.base):
         if os.path.isdir(read) and Path(read).resolve().is_relative_to(target.resolve()):
             raise InputError(f"holds {read}, which is read", file=target, mend="name another")
-    from finetune.merging import merge as merge_judge
+    from finetune.weights.merging import merge as merge_judge
 
     made = merge_judge(folder, target, dtype=dtype, name=name)
     if as_json:

@@ -14,9 +14,9 @@ from judge.cli.console import clean, count, fit, say, table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from finetune.calibrated_logits import Labelled
-    from finetune.pruning import Suspects
-    from finetune.pruning_measured import Measurement
+    from finetune.logits.calibrated import Labelled
+    from finetune.pruning.measured import Measurement
+    from finetune.pruning.suspects import Suspects
 
 REMOVED = ("id", "row", "reason", "label", "confidence", "counted_as")
 _SHOWN = 20
@@ -125,9 +125,9 @@ def prune(
 
     import numpy as np
 
-    from finetune.calibrated_logits import labelled_with
-    from finetune.folds import read_folds
-    from finetune.pruning import find_suspects, information_weights
+    from finetune.folds.table import read_folds
+    from finetune.logits.calibrated import labelled_with
+    from finetune.pruning.suspects import find_suspects, information_weights
     from judge.battles import read_battles
     from judge.comparing.marks import battle_marks
 
@@ -173,7 +173,7 @@ def _probabilities(files: list[str], battles: pd.DataFrame, file: str, in_fold: 
     """(N, 3) the teachers' mean, as logarithms, over those that judged a battle."""
     import numpy as np
 
-    from finetune.logits import aligned, log_softmax, probabilities, read_logits
+    from finetune.logits.table import aligned, log_softmax, probabilities, read_logits
     from judge.errors import InputError
 
     sums = np.zeros((len(battles), 3))
@@ -192,7 +192,7 @@ def _probabilities(files: list[str], battles: pd.DataFrame, file: str, in_fold: 
 
 
 def _measured(data: Labelled, weights: Any) -> Measurement:
-    from finetune.pruning_measured import features_of, measure
+    from finetune.pruning.measured import features_of, measure
 
     features = features_of(data.battles)
     return measure(features, data.labels, data.fold, data.learns, data.prompts, weights)
@@ -202,8 +202,8 @@ def _listed(found: Suspects, battles: pd.DataFrame, file: str) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    from finetune.pruning import CLASSES
-    from finetune.sources import row_number
+    from finetune.pruning.suspects import CLASSES
+    from finetune.rows.sources import row_number
 
     rows = np.flatnonzero(found.removed)
     rows = rows[np.argsort(np.nan_to_num(found.confidence[rows], nan=-1.0), kind="stable")]
@@ -223,13 +223,13 @@ def _listed(found: Suspects, battles: pd.DataFrame, file: str) -> pd.DataFrame:
 
 def _write(target: Path, battles: str, read: pd.DataFrame, weights: Any, how: str) -> None:
     """The file's own rows and columns, with ids, and weights where those are wanted."""
-    from finetune.rewriting import own_rows
+    from finetune.pruning.rewriting import own_rows
 
     rows = own_rows(battles, read["id"].tolist(), as_text=target.suffix.lower() == ".csv")
     if how == "remove":
         rows = rows[weights > 0].reset_index(drop=True)
     else:
-        from finetune.sources import WEIGHT, weights_of
+        from finetune.rows.sources import WEIGHT, weights_of
 
         rows[WEIGHT] = weights * weights_of(battles, read)
     with outputs.table_file(target) as file:
@@ -247,7 +247,7 @@ def _tell(
 ) -> None:
     import math
 
-    from finetune.pruning import CLASSES, CONTRADICTION, NOISE
+    from finetune.pruning.suspects import CLASSES, CONTRADICTION, NOISE
 
     by = {reason: int((listed["reason"] == reason).sum()) for reason in (NOISE, CONTRADICTION)}
     thresholds = {

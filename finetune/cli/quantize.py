@@ -14,8 +14,8 @@ from judge.cli.console import Progress, count, say, table
 from judge.errors import InputError
 
 if TYPE_CHECKING:
-    from finetune.quantizing import Quantized
-    from finetune.worth import Worth
+    from finetune.measuring.worth import Worth
+    from finetune.quantizing.settings import Quantized
 
 _HOWS = ("auto", "gptq", "nearest", "w8a8", "bitsandbytes")
 
@@ -107,11 +107,11 @@ def quantize(
         raise InputError("is there already", file=target, mend="name another, or add --force")
     for package in ("torch", "transformers", "safetensors"):
         needed(package)
-    from finetune.judge_folders import read_judge_folder
-    from finetune.quantizing import Settings
-    from finetune.quantizing import quantize as made_small
-    from finetune.sources import read_pool
-    from finetune.worth import read_measured
+    from finetune.measuring.labelled import read_measured
+    from finetune.quantizing.making import quantize as made_small
+    from finetune.quantizing.settings import Settings
+    from finetune.rows.sources import read_pool
+    from finetune.weights.folders import read_judge_folder
     from judge.judges.recipes import made_from
 
     settings = Settings(int(bits), how, texts, group_size, seed, device, dtype)

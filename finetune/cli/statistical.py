@@ -13,7 +13,7 @@ from judge.cli import options
 from judge.cli.console import count, say, table
 
 if TYPE_CHECKING:
-    from finetune.fold_folders import Course, Taught
+    from finetune.folds.folders import Course, Taught
     from finetune.statistical.making import Made
     from finetune.statistical.material import Told
 
@@ -119,7 +119,7 @@ def statistical(
     """
     if fold and folds is None:
         raise click.UsageError("name the folds, as `finetune folds` makes them: --folds FOLDER")
-    from finetune.data import parse_extra
+    from finetune.rows.data import parse_extra
     from finetune.statistical.material import Told
     from finetune.statistical.strength import needed
 

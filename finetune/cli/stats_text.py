@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from judge.cli.console import count, duration, table
 
 if TYPE_CHECKING:
-    from finetune.statistics import Statistics
-    from finetune.training import Speed
+    from finetune.runs.statistics import Statistics
+    from finetune.training.loop import Speed
 
 
 def lines(stats: Statistics) -> list[str]:
@@ -49,7 +49,7 @@ def _files(stats: Statistics) -> list[str]:
 
 
 def _lengths(stats: Statistics) -> list[str]:
-    from finetune.statistics import PERCENTILES
+    from finetune.runs.statistics import PERCENTILES
 
     rows = [
         (name, f"{of.mean:,.0f}", *(f"{value:,}" for value in of.percentiles))

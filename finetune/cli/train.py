@@ -15,10 +15,10 @@ from judge.cli import options
 from judge.cli.console import say
 
 if TYPE_CHECKING:
-    from finetune.config import Config
-    from finetune.processes import Processes
-    from finetune.statistics import Statistics
-    from finetune.training import Speed
+    from finetune.runs.statistics import Statistics
+    from finetune.settings.config import Config
+    from finetune.training.loop import Speed
+    from finetune.training.processes import Processes
 
 
 @click.command()
@@ -83,9 +83,9 @@ def train(
 def rehearse_one(config: Config, *, auto_fit: bool = False, workers: int, as_json: bool) -> None:
     """Says what a judge would be learned from."""
     needs()
-    from finetune.checking import refuse
-    from finetune.processes import joined, started
-    from finetune.running import rehearse
+    from finetune.runs.running import rehearse
+    from finetune.settings.checking import refuse
+    from finetune.training.processes import joined, started
 
     refuse(config, count=started())
     with joined(config.run.device) as processes:
@@ -105,13 +105,13 @@ def train_one(
     as_json: bool,
 ) -> None:
     """Makes the judge that a config asks for, and says what came of it."""
-    from finetune.targets import judge_target
+    from finetune.runs.targets import judge_target
 
     target = judge_target(config, force=force)
     needs()
-    from finetune.checking import refuse
-    from finetune.processes import joined, started
-    from finetune.running import run
+    from finetune.runs.running import run
+    from finetune.settings.checking import refuse
+    from finetune.training.processes import joined, started
 
     refuse(config, count=started())
     with joined(config.run.device) as processes, Watch(processes.first) as watch:
@@ -140,7 +140,7 @@ def _fitted(
     """The config as it is to be run, and for JSON what was lowered in it."""
     if not auto_fit:
         return config, {}
-    from finetune import autofit
+    from finetune.runs import autofit
 
     fitted = autofit.auto_fit(config, target=target, fresh=fresh, processes=processes)
     for line in fitted.lines if processes.first else ():
@@ -150,7 +150,7 @@ def _fitted(
 
 def _tell_stats(found: Speed | Statistics, as_json: bool, lowered: dict[str, Any]) -> None:
     from finetune.cli.stats_text import lines, speed_lines, summary
-    from finetune.statistics import Statistics
+    from finetune.runs.statistics import Statistics
 
     if as_json:
         if isinstance(found, Statistics):

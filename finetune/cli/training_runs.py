@@ -11,10 +11,10 @@ import click
 from judge.cli.console import Progress, count, duration, say, table
 
 if TYPE_CHECKING:
-    from finetune.curves import Point
-    from finetune.fold_folders import Course
-    from finetune.making import Made
-    from finetune.scoring import Score
+    from finetune.folds.folders import Course
+    from finetune.measuring.scoring import Score
+    from finetune.runs.making import Made
+    from finetune.training.curves import Point
 
 _NEEDED = ("torch", "transformers", "safetensors")
 MEASURED = ("number", "log loss", "95 %", "accuracy")

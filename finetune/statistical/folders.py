@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from finetune.fold_folders import (
+from finetune.folds.folders import (
     Course,
     Taught,
     check_mark,
@@ -16,8 +16,8 @@ from finetune.fold_folders import (
     whole_of,
     write_mark,
 )
-from finetune.folds import FILE as FOLDS_FILE
-from finetune.folds import Folds
+from finetune.folds.table import FILE as FOLDS_FILE
+from finetune.folds.table import Folds
 from finetune.statistical.making import make, options_of
 from finetune.statistical.material import Ground, Told, read_ground, sides_of
 from judge.errors import InputError

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finetune.preparing import Measured
-from finetune.scoring import OUT_OF_FOLD, Score, score
-from finetune.splitting import strata_of
+from finetune.measuring.labelled import Measured
+from finetune.measuring.scoring import OUT_OF_FOLD, Score, score
+from finetune.rows.splitting import strata_of
 from finetune.statistical.authors import author_probabilities, soften
 from finetune.statistical.crossing import crossed_strengths, out_of_fold
 from finetune.statistical.heads import finish, strengths_of

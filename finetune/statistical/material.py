@@ -16,13 +16,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from finetune.data import Extra, TrainingSet, exchanged_responses, training_of
-from finetune.folding import Fold, read_fold
-from finetune.folds import TABLE as FOLDS_TABLE
-from finetune.preparing import Measured
-from finetune.shuffling import turns
-from finetune.sifting import kin
-from finetune.sources import Pool, read_pool
+from finetune.folds.sides import Fold, read_fold
+from finetune.folds.table import TABLE as FOLDS_TABLE
+from finetune.measuring.labelled import Measured, labelled_of
+from finetune.rows.data import Extra, TrainingSet, exchanged_responses, training_of
+from finetune.rows.shuffling import turns
+from finetune.rows.sources import Pool, read_pool
 from finetune.statistical.authors import SOFTENING
 from finetune.statistical.strength import TREES
 from finetune.statistical.tables import Table, prepare
@@ -101,7 +100,7 @@ class Source:
 
     @cached_property
     def turned(self) -> Bools:
-        """(N,) those whose responses are exchanged, as `finetune.data` does."""
+        """(N,) those whose responses are exchanged, as `finetune.rows.data` does."""
         return np.asarray(turns(self.pool.marks, self.seed) & (self.pool.source > 0))
 
     @cached_property
@@ -200,18 +199,6 @@ def _source(files: Sequence[str], seed: int, workers: int) -> Source:
         if not (pool.source == number).any():
             raise InputError("has no battles", file=file)
     return Source(tuple(files), pool, seed, workers)
-
-
-def labelled_of(name: str, pool: Pool, file: str) -> Measured:
-    """The labelled battles of a pool, to measure on.
-
-    Raises:
-        InputError: there are none.
-    """
-    pool = pool.take(np.flatnonzero(~np.isnan(pool.labels).any(axis=1)))
-    if not len(pool):
-        raise InputError("has no labelled battles to measure on", file=file)
-    return Measured(name, pool.battles, pool.labels, np.ones(len(pool)), kin(pool.marks))
 
 
 def sides_of(ground: Ground, number: int | None = None) -> Sides:

@@ -27,8 +27,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
-from finetune.curves import FILE as CURVE
-from finetune.curves import Point, read_curve
+from finetune.training.curves import FILE as CURVE
+from finetune.training.curves import Point, read_curve
 from judge.battles import labels as labels_of
 from judge.battles import read_battles
 from judge.blending import blend

@@ -38,7 +38,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from finetune.speed import peak_flops
+from finetune.training.speed import peak_flops
 from judge.classifier.attention import kernel_for
 from judge.classifier.batching import token_batches
 from judge.classifier.heads import make_head

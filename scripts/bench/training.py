@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from finetune.config import Config, with_values
-from finetune.objectives import Examples, Preference
-from finetune.ordering import epoch_steps
-from finetune.training import Trainer
+from finetune.settings.config import Config, with_values
+from finetune.training.loop import Trainer
+from finetune.training.objectives import Examples, Preference
+from finetune.training.ordering import epoch_steps
 from judge.battles import labels as labels_of
 from judge.battles import read_battles
 from judge.classifier.network import Network, build
@@ -220,7 +220,7 @@ def theirs(
 
 
 def _order(config: Config, examples: Examples) -> list[int]:
-    from finetune.ordering import Steps
+    from finetune.training.ordering import Steps
 
     sizes = Steps(1, config.optimisation.step_battles, config.run.batch_tokens or 4096)
     lengths = examples.encoded.lengths.reshape(len(examples), -1).sum(axis=1)

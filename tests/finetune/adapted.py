@@ -10,8 +10,8 @@ from typing import Any
 import torch
 import yaml
 
-from finetune.config import LoraConfig
-from finetune.lora import adapted
+from finetune.runs.lora import adapted
+from finetune.settings.config import LoraConfig
 from judge.classifier.network import build
 from judge.classifier.storing import save_network
 from tests.finetune.tiny import tiny_model

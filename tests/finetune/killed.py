@@ -75,7 +75,7 @@ class Moments:
         safetensors.torch.save_file = save_file  # type: ignore[assignment]
 
     def _at_line(self) -> None:
-        from finetune import curves
+        from finetune.training import curves
 
         whole = curves.row
 
@@ -154,8 +154,8 @@ def main() -> None:
     import torch
     import transformers  # noqa: F401
 
-    import finetune.running
-    import finetune.vote_judges  # noqa: F401
+    import finetune.runs.running
+    import finetune.runs.vote_judges  # noqa: F401
 
     torch.set_num_threads(1)
     plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from finetune.config import Config, with_values
+from finetune.settings.config import Config, with_values
 
 _WORDS = ("fox", "dog", "answer", "prompt", "people", "function", "vote", "lazy", "brown", "quick")
 

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from finetune.folds import make_folds, write_folds
-from finetune.logits import logits_of, write_logits
+from finetune.folds.dealing import make_folds
+from finetune.folds.table import write_folds
+from finetune.logits.table import logits_of, write_logits
 from judge.battles import labels, read_battles
 from judge.judges import load_judge
 from judge.judges.classifier_settings import ClassifierSettings

@@ -15,8 +15,9 @@ pytest.importorskip("torch")
 import torch
 import yaml
 
-from finetune.quantizing import Settings, quantize
-from finetune.sources import read_pool
+from finetune.quantizing.making import quantize
+from finetune.quantizing.settings import Settings
+from finetune.rows.sources import read_pool
 from judge.battles import read_battles
 from judge.encoding import BattleText
 from judge.engines.base import Parameters, Request

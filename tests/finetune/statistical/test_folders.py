@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finetune.fold_folders import FILE as MARK
-from finetune.fold_judges import find_fold_judges
-from finetune.folds import make_folds, read_folds, write_folds
-from finetune.logits import read_logits
+from finetune.folds.dealing import make_folds
+from finetune.folds.folders import FILE as MARK
+from finetune.folds.judges import find_fold_judges
+from finetune.folds.table import read_folds, write_folds
+from finetune.logits.table import read_logits
 from judge.battles import read_battles
 from judge.comparing.leaks import read_seen
 from judge.comparing.marks import battle_marks

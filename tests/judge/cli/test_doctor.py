@@ -14,7 +14,7 @@ import pytest
 import yaml
 from click.testing import Result
 
-from finetune.config import leaves, read_config
+from finetune.settings.config import leaves, read_config
 
 Run = Callable[..., Result]
 

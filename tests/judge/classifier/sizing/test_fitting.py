@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.config import read_config
+from finetune.settings.config import read_config
 from judge.classifier.sizing.checkup import default_run, examine
 from judge.classifier.sizing.devices import GIB, Hardware, named
 from judge.classifier.sizing.fitting import fit_settings, fits
