@@ -172,7 +172,8 @@ def logits(
             made = _judged(request, read, str(battles), folds, target, fresh, cluster)
     _write(target, made)
     if array is not None and read is not None:
-        from finetune.logits.table import aligned, write_npy
+        from finetune.logits.arrays import write_npy
+        from finetune.logits.table import aligned
 
         write_npy(array, aligned(made, read, battles))
         say(f"{npy}: written")
@@ -289,8 +290,8 @@ def _merged(pattern: str, pieces: list[str]) -> Logits:
 
 
 def _from_array(file: str, battles: pd.DataFrame, source: str, name: str | None) -> Logits:
+    from finetune.logits.arrays import read_npy
     from finetune.logits.making import check_once
-    from finetune.logits.table import read_npy
 
     check_once(battles, source)
     about = {"judge": name or Path(file).stem, "from": Path(file).name, "battles": len(battles)}

@@ -8,7 +8,7 @@ from judge.cli.console import count, duration, table
 
 if TYPE_CHECKING:
     from finetune.runs.statistics import Statistics
-    from finetune.training.loop import Speed
+    from finetune.training.rehearsing import Speed
 
 
 def lines(stats: Statistics) -> list[str]:

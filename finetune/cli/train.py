@@ -17,8 +17,8 @@ from judge.cli.console import say
 if TYPE_CHECKING:
     from finetune.runs.statistics import Statistics
     from finetune.settings.config import Config
-    from finetune.training.loop import Speed
     from finetune.training.processes import Processes
+    from finetune.training.rehearsing import Speed
 
 
 @click.command()

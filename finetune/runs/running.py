@@ -14,7 +14,8 @@ from judge.errors import InputError
 if TYPE_CHECKING:
     from finetune.runs.making import Made
     from finetune.runs.statistics import Statistics
-    from finetune.training.loop import Speed, Watcher
+    from finetune.training.loop import Watcher
+    from finetune.training.rehearsing import Speed
 
 
 def run(
@@ -64,7 +65,7 @@ def rehearse(
 ) -> Speed | Statistics:
     """What would be learned from, and how fast that would be with what memory, by some steps of
     it. Of ballots the latter alone."""
-    from finetune.training.loop import dry_run
+    from finetune.training.rehearsing import dry_run
 
     if config.optimisation.objective == VOTES:
         from finetune.runs.vote_judges import prepared

@@ -16,7 +16,7 @@ from finetune.rows.data import FileCounts, TrainingSet
 from finetune.rows.sifting import Reason
 
 if TYPE_CHECKING:
-    from finetune.training.loop import Speed
+    from finetune.training.rehearsing import Speed
     from judge.classifier.tokens import BattleEncoder
 
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from finetune.logits.arrays import read_npy, write_npy
 from finetune.logits.table import (
     aligned,
     log_softmax,
@@ -19,9 +20,7 @@ from finetune.logits.table import (
     mean_over_orders,
     probabilities,
     read_logits,
-    read_npy,
     write_logits,
-    write_npy,
 )
 from judge.battles import read_battles, swap
 from judge.errors import InputError

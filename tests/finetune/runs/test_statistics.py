@@ -30,7 +30,7 @@ def _words() -> Any:
 
 @dataclass(frozen=True)
 class _Speed:
-    """As `finetune.training.loop.Speed`, which needs torch to be read."""
+    """As `finetune.training.rehearsing.Speed`, which needs torch to be read."""
 
     tokens_second: float = 1000.0
     rows_second: float = 10.0

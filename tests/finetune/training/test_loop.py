@@ -19,8 +19,9 @@ from finetune.runs.starting import start
 from finetune.runs.statistics import Statistics
 from finetune.settings.config import OptimisationConfig
 from finetune.training.curves import read_curve
-from finetune.training.loop import Plan, Trainer, dry_run, fit
+from finetune.training.loop import Plan, Trainer, fit
 from finetune.training.optimising import Precision, RunningMean, groups_of, schedule
+from finetune.training.rehearsing import dry_run
 from finetune.training.speed import effort_of, peak_flops
 from judge.classifier.sizing.devices import named
 from judge.errors import ArenaJudgeError
