@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.quantizing.settings import Quantized, Settings
-from finetune.weights.folders import JudgeFolder
+from finetune.weights.folders import JudgeFolder, named_from
 from judge.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def save_model(
 
 
 def save_head(loaded: Loaded, folder: Path) -> None:
-    """The head of a classifier, in float32 as it was."""
+    """The head of a classifier, which stays as it is, in float32."""
     import torch
     from safetensors.torch import save_file
 
@@ -96,7 +96,6 @@ def write_recipe(
     """judge.yaml: what the judge's own says, and how it was quantised."""
     import yaml
 
-    from finetune.weights.folders import named_from
     from judge.judges.recipes import FILE, made_by, plain
 
     said = dict(folder.settings)
