@@ -11,8 +11,7 @@ import pytest
 from finetune.rows.data import Extra, TrainingSet, parse_extra, read_training, seen_of
 from finetune.rows.sources import read_pool
 from judge.errors import InputError
-
-from .files import battle, say, write
+from tests.finetune.files import battle, say, write
 
 
 def _labels(*rows: tuple[float, float, float]) -> list[list[float]]:

@@ -10,8 +10,7 @@ import pytest
 from finetune.rows.data import Extra, read_training
 from finetune.rows.splitting import folds_of, split
 from judge.errors import ArenaJudgeError
-
-from .files import battle, say, write
+from tests.finetune.files import battle, say, write
 
 
 def _main(tmp_path: Path, prompts: int = 60, each: int = 3) -> str:

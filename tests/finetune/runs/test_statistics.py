@@ -15,8 +15,7 @@ from finetune.rows.data import Extra, read_training
 from finetune.runs.statistics import PERCENTILES, TEXTS, WHOLE, Statistics, measure
 from judge.classifier.templates import load_template
 from judge.classifier.tokens import BattleEncoder
-
-from .files import battle, say, write
+from tests.finetune.files import battle, say, write
 
 tokenizers = pytest.importorskip("tokenizers")
 
