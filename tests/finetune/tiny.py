@@ -183,7 +183,9 @@ def _word_pieces(family: str) -> PreTrainedTokenizerFast:
     # Written out, for a trainer breaks ties between pieces otherwise in every process.
     signs = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     words = sorted(set(re.findall(r"[a-z]{2,}|\d{2,}", " ".join(_SENTENCES).lower())))
-    pieces = [*special, *signs, *(f"##{sign}" for sign in signs), *words]
+    pairs = sorted({word[place : place + 2] for word in words for place in range(len(word) - 1)})
+    inner = [f"##{part}" for part in (*signs, *pairs)]
+    pieces = [*special, *signs, *inner, *words][:VOCABULARY]
     tokenizer = Tokenizer(
         models.WordPiece({piece: place for place, piece in enumerate(pieces)}, unk_token="[UNK]")
     )
