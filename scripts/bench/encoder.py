@@ -146,9 +146,7 @@ def verdict(data: Path, encoder: Floats, seed: int) -> str:
     statistical = trained.proba[trained.table.natural]
     calibrated = calibrate(labels, encoder, groups, context=covariates_of(sample), seed=seed)
     blind = calibrate(labels, encoder, groups, seed=seed)
-    both = blend(
-        labels, {STATISTICAL: statistical, OWN: calibrated.proba}, groups, method="stacking"
-    )
+    both = blend(labels, {STATISTICAL: statistical, OWN: calibrated.proba}, groups, seed=seed)
     said = {
         "encoder as trained": encoder,
         BLIND: blind.proba,
@@ -169,7 +167,8 @@ def verdict(data: Path, encoder: Floats, seed: int) -> str:
         rows.append([score.name, f"{score.log_loss:.4f}", interval, *measures, *gaps])
     head = ["judge", "log loss", "95 %", "accuracy", "ECE", f"less {STATISTICAL}", f"less {OWN}"]
     method = calibrated.calibrator.method
-    return f"{table(head, rows)}\n\ncalibrated by {method}; {len(labels)} battles"
+    how = f"calibrated by {method}, blended by {both.blend.method}"
+    return f"{table(head, rows)}\n\n{how}; {len(labels)} battles"
 
 
 def _gap(own: Floats, other: Floats, groups: npt.NDArray[np.intp]) -> str:
