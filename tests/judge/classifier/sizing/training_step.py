@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "finetune"))
@@ -29,6 +31,9 @@ def main() -> None:
     config = tiny.tiny_config(family, **json.loads(sys.argv[6]))
     if family in tiny.PACKED:
         config._attn_implementation = register()
+    if rank and find_spec("bitsandbytes"):
+        # peft imports it where it can, and a library is no part of a step.
+        import_module("bitsandbytes")
     before = peak()
     backbone = families.text_part(AutoModel.from_config(config))
     if rank:
