@@ -7,12 +7,11 @@ what is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from judge.features.batches import small_batches
 from judge.features.reading import Reading, read
 from judge.features.similarity import similarity
 
@@ -52,13 +51,10 @@ SYMMETRIC = (
 NAMES = (*SIDED, *SYMMETRIC)
 """The columns, in their order."""
 
-_BATCH_BATTLES, _BATCH_CHARACTERS = 256, 1_000_000
-
 
 def covariates_of(battles: pd.DataFrame) -> Floats:
     """(N, 27) the values of `NAMES` for a battle table, read a few battles at a time."""
-    texts = [battles[name].tolist() for name in ("prompt", "response_a", "response_b")]
-    parts = [_values(read(*(text[start:end] for text in texts))) for start, end in _pieces(*texts)]
+    parts = [_values(read(*texts)) for texts in small_batches(battles)]
     return np.concatenate(parts) if parts else np.zeros((0, len(NAMES)))
 
 
@@ -66,15 +62,3 @@ def _values(reading: Reading) -> Floats:
     a, b = reading.batch.responses(reading.batch.characters)
     values = similarity(reading) | {"length_difference": (a - b) / np.maximum(a + b, 1.0)}
     return np.stack([values[name] for name in NAMES], axis=-1)
-
-
-def _pieces(*texts: Sequence[tuple[str, ...]]) -> Iterator[tuple[int, int]]:
-    """Runs of battles whose arrays stay small."""
-    start = size = 0
-    for place, turns in enumerate(zip(*texts, strict=True)):
-        if place - start == _BATCH_BATTLES or (size > _BATCH_CHARACTERS and place > start):
-            yield start, place
-            start, size = place, 0
-        size += sum(len(turn) for text in turns for turn in text)
-    if texts[0]:
-        yield start, len(texts[0])

@@ -13,13 +13,14 @@ datasketch takes for as many values, and its index is a dictionary that a loop i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from judge.features.batches import small_batches
 from judge.features.text import LINE, TextBatch, mix, read_batch
 
 Hashes = npt.NDArray[np.uint64]
@@ -35,7 +36,6 @@ COLUMNS = ("prompt_mark", "battle_mark", "turned", *(f"sketch_{n}" for n in rang
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SALT = np.uint64(0x6261_7474_6C65_7321)
 _LARGEST = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-_BATCH_BATTLES, _BATCH_CHARACTERS = 256, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -92,22 +92,7 @@ def joined(parts: Sequence[Marks]) -> Marks:
 
 def battle_marks(battles: pd.DataFrame) -> Marks:
     """The marks of a battle table (see `judge.battles`)."""
-    texts = [battles[name].tolist() for name in ("prompt", "response_a", "response_b")]
-    return joined(
-        [_marks(read_batch(*(text[start:end] for text in texts))) for start, end in _pieces(*texts)]
-    )
-
-
-def _pieces(*texts: Sequence[tuple[str, ...]]) -> Iterator[tuple[int, int]]:
-    """Runs of battles whose arrays stay small."""
-    start = size = 0
-    for place, turns in enumerate(zip(*texts, strict=True)):
-        if place - start == _BATCH_BATTLES or (size > _BATCH_CHARACTERS and place > start):
-            yield start, place
-            start, size = place, 0
-        size += sum(len(turn) for text in turns for turn in text)
-    if texts[0]:
-        yield start, len(texts[0])
+    return joined([_marks(read_batch(*texts)) for texts in small_batches(battles)])
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ import pandas as pd
 from judge.ballots import CRITERIA, VOTES, ballot_table
 from judge.davidson import probabilities
 from judge.errors import InputError
+from judge.features.batches import small_batches
 from judge.features.extraction import Extract, extract
 from judge.features.grams import PROMPT, A, B, Family, Grams
 from judge.judges.base import Judge, Judgments
@@ -34,10 +35,6 @@ from judge.judges.statistical_weights import Weights, read_weights
 from judge.trees import Forest
 
 Floats = npt.NDArray[np.float64]
-
-# Batches of about this many characters keep a batch's arrays in the processor's cache.
-_BATCH_CHARACTERS = 1_000_000
-_BATCH_BATTLES = 256
 
 # Which criterion an n-gram speaks on, by its family; one that the prompt has too speaks on
 # relevance.
@@ -153,11 +150,7 @@ class StatisticalJudge(Judge):
 
     def strengths(self, battles: pd.DataFrame) -> Strengths:
         """Criterion strengths and tie strengths of a battle table."""
-        texts = [battles[c].tolist() for c in ("prompt", "response_a", "response_b")]
-        parts = [
-            self._strengths(extract(*(text[start:end] for text in texts)))
-            for start, end in _batches(*texts)
-        ]
+        parts = [self._strengths(extract(*texts)) for texts in small_batches(battles)]
         if not parts:
             return Strengths(np.zeros((0, len(CRITERIA))), np.zeros(0), np.zeros(0, dtype=bool))
         return Strengths(
@@ -245,18 +238,3 @@ class StatisticalJudge(Judge):
         logical = [CRITERIA.index(c) for c in ("relevance", "accuracy", "logical_flow")]
         human = [CRITERIA.index(c) for c in ("clarity", "responsiveness")]
         return criteria[:, logical].sum(axis=1), criteria[:, human].sum(axis=1)
-
-
-def _batches(*texts: list[tuple[str, ...]]) -> list[tuple[int, int]]:
-    """Ranges of at most 256 battles and, unless it is a single battle, a million characters."""
-    sizes = np.sum([[sum(map(len, turns)) for turns in text] for text in texts], axis=0)
-    ranges, start, characters = [], 0, 0
-    for place, size in enumerate(sizes.tolist()):
-        full = characters + size > _BATCH_CHARACTERS or place - start >= _BATCH_BATTLES
-        if full and place > start:
-            ranges.append((start, place))
-            start, characters = place, 0
-        characters += size
-    if start < len(sizes):
-        ranges.append((start, len(sizes)))
-    return ranges
