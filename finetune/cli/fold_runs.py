@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetune.cli.training_runs import MEASURED, Watch, measured, needs, tell_rest
+from finetune.cli.training_runs import MEASURED, Watch, measured, measured_fold, needs, tell_rest
 from judge.cli.console import say, table
 
 if TYPE_CHECKING:
@@ -39,12 +39,14 @@ def teach_folds(
     """Makes the judges of folds, and says how good they are."""
     needs()
     from finetune.runs.teaching import teach
-    from finetune.training.processes import joined
+    from finetune.settings.checking import refuse
+    from finetune.training.processes import joined, started
 
     if not which and config.data.fold is not None:
         which = (config.data.fold,)
     config = replace(config, data=replace(config.data, fold=None))
-    with joined() as processes:
+    refuse(config, count=started())
+    with joined(config.run.device) as processes:
         course = teach(
             config,
             Path(str(config.run.output)),
@@ -65,7 +67,7 @@ def _tell(course: Course[Trained], as_json: bool) -> None:
         click.echo(json.dumps(_as_dict(course), allow_nan=False))
     else:
         rows = [
-            (one.score.name, *measured(one.score), f"{one.best_step:,}", "" if one.new else "kept")
+            (*measured_fold(one), f"{one.best_step:,}", "" if one.new else "kept")
             for one in course.taught
         ]
         if course.whole is not None:
@@ -85,7 +87,7 @@ def _as_dict(course: Course[Trained]) -> dict[str, object]:
                 "new": one.new,
                 "steps": one.steps,
                 "best_step": one.best_step,
-                **one.score.settings(),
+                **({} if one.score is None else one.score.settings()),
             }
             for one in course.taught
         ],

@@ -12,6 +12,10 @@ import click
 from judge.cli.console import count, duration, say, table
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
     from finetune.pipeline.graph import Graph, Standing
     from finetune.pipeline.recipe import Stage
     from finetune.pipeline.table import Row
@@ -131,11 +135,20 @@ def _numbers(gpus: str | None) -> list[str]:
 
 def _measured(graph: Graph, seed: int) -> list[Row]:
     from finetune.pipeline.table import rows_of
-    from judge.judges import load_judge
 
-    return rows_of(
-        graph, lambda judge, battles: load_judge(judge).predict_proba(battles), seed=seed
-    )
+    return rows_of(graph, _said, seed=seed)
+
+
+def _said(judge: str, battles: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """(N, 3) what a judge says of battles, or a file of predictions that were made before."""
+    from judge.comparing.matching import align
+    from judge.judges import load_judge
+    from judge.judges.recipes import is_recipe
+    from judge.predictions import read_predictions
+
+    if Path(judge).is_file() and not is_recipe(judge):
+        return align(battles["id"], read_predictions(judge), file=judge).proba
+    return load_judge(judge).predict_proba(battles)
 
 
 def _submit(graph: Graph, stages: tuple[Stage, ...], again: list[str], as_json: bool) -> None:

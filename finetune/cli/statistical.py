@@ -183,17 +183,14 @@ def _made(made: Made) -> dict[str, object]:
 def _of_folds(
     told: Told, output: str, which: tuple[int, ...], workers: int, force: bool, as_json: bool
 ) -> None:
-    from finetune.cli.training_runs import MEASURED, measured, tell_rest
+    from finetune.cli.training_runs import MEASURED, measured, measured_fold, tell_rest
     from finetune.statistical.folders import teach
 
     course = teach(told, Path(output), which, force=force, workers=workers, say=say)
     if as_json:
         click.echo(json.dumps(_course(course), allow_nan=False))
     else:
-        rows = [
-            (one.score.name, *measured(one.score), "" if one.new else "kept")
-            for one in course.taught
-        ]
+        rows = [(*measured_fold(one), "" if one.new else "kept") for one in course.taught]
         if course.whole is not None:
             rows.append((course.whole.name, *measured(course.whole), ""))
         for line in table(("battles", *MEASURED, ""), rows):
@@ -209,7 +206,7 @@ def _course(course: Course[Taught]) -> dict[str, object]:
                 "fold": one.fold,
                 "folder": str(one.folder),
                 "new": one.new,
-                **one.score.settings(),
+                **({} if one.score is None else one.score.settings()),
                 "notes": list(one.notes),
             }
             for one in course.taught

@@ -11,7 +11,7 @@ import click
 from judge.cli.console import Progress, count, duration, say, table
 
 if TYPE_CHECKING:
-    from finetune.folds.folders import Course
+    from finetune.folds.folders import Course, Taught
     from finetune.measuring.scoring import Score
     from finetune.runs.making import Made
     from finetune.training.curves import Point
@@ -111,6 +111,13 @@ def measured(one: Score) -> tuple[str, ...]:
     """The cells of `MEASURED`."""
     interval = "-" if one.low != one.low else f"[{one.low:.4f}, {one.high:.4f}]"
     return f"{one.battles:,}", f"{one.log_loss:.4f}", interval, f"{one.accuracy:.1%}"
+
+
+def measured_fold(one: Taught) -> tuple[str, ...]:
+    """The cells of a fold's judge, its fold's name first."""
+    if one.score is None:
+        return (f"fold {one.fold}", "not measured", *[""] * (len(MEASURED) - 1))
+    return (one.score.name, *measured(one.score))
 
 
 def tell_rest(course: Course[Any]) -> None:

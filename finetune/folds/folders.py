@@ -39,14 +39,14 @@ class Taught:
     Attributes:
         fold: which one, from 0.
         folder: where it is.
-        score: on the fold, which it has not learned from.
+        score: on the fold, which it has not learned from; None if it was not measured on it.
         new: whether it was made just now.
         notes: what there is to say of it.
     """
 
     fold: int
     folder: Path
-    score: Score
+    score: Score | None
     new: bool
     notes: tuple[str, ...] = ()
 
@@ -63,7 +63,7 @@ class Course(Generic[Some]):
         taught: those that are there, in order.
         missing: folds without a judge as yet.
         whole: on all battles, each by the judge that has not learned from it; None before all are
-            there.
+            there, or where one was not measured on its fold.
     """
 
     folder: Path

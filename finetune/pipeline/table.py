@@ -60,7 +60,7 @@ def rows_of(graph: Graph, predict: Predict, *, seed: int = 0) -> list[Row]:
 
     Args:
         graph: whose stages are done.
-        predict: what a judge, as on the command line, says of battles.
+        predict: what a judge, as on the command line, or a file of predictions says of battles.
         seed: of folds and of the bootstrap.
 
     Raises:

@@ -46,7 +46,7 @@ class Made:
         scores: on the dev battles, whose best step was chosen by them, and on held-out ones.
         parameters: of the network; `learning` of them learned.
         notes: what there is to say besides.
-        out_of_fold: (N, 3) probabilities of the battles held out in its fold; None without folds.
+        out_of_fold: (N, 3) probabilities of the its fold's battles; None if it was not asked.
     """
 
     folder: Path
@@ -65,6 +65,7 @@ def told_of(config: Config) -> dict[str, Any]:
         del tree["run"][name]
     if config.data.folds is None:
         del tree["data"]["folds"], tree["data"]["fold"]
+    del tree["data"]["measure_fold"]
     if not config.distillation.teacher:
         del tree["distillation"]
     return tree
@@ -134,7 +135,7 @@ def make(
         parameters=sum(one.numel() for one in network.parameters()),
         learning=sum(one.numel() for one in network.parameters() if one.requires_grad),
         notes=start.notes,
-        out_of_fold=None if battles.fold is None else _of_fold(battles, measured),
+        out_of_fold=_of_fold(battles, measured),
     )
     state = None
     if config.run.fsdp:
@@ -176,9 +177,11 @@ def _measured(
     return found
 
 
-def _of_fold(battles: Battles, measured: list[tuple[Measured, Floats]]) -> Floats:
-    """What it says of its fold."""
-    return next(proba for one, proba in measured if one is battles.held_out[0])
+def _of_fold(battles: Battles, measured: list[tuple[Measured, Floats]]) -> Floats | None:
+    """What it says of its fold, where it was asked."""
+    if battles.of_fold is None:
+        return None
+    return next(proba for one, proba in measured if one is battles.of_fold)
 
 
 def write(
@@ -210,8 +213,8 @@ def write(
         (folder / RECIPE).write_text(text, encoding="utf-8")
         (folder / configs.FILE).write_text(configs.to_yaml(config), encoding="utf-8")
         write_seen(folder, battles.seen)
-        if made.out_of_fold is not None:
-            held = battles.held_out[0].battles
+        if made.out_of_fold is not None and battles.of_fold is not None:
+            held = battles.of_fold.battles
             write_predictions(folder / OUT_OF_FOLD, held[ID], made.out_of_fold)
         shutil.copy(checkpoints.folder / FILE, folder / FILE)
         if (checkpoints.folder / BOARD).is_dir():

@@ -41,8 +41,9 @@ class Battles:
         held_out: what the judge is measured on in the end.
         seen: marks of all that the judge hangs on, dev battles among them.
         notes: what there is to say of the split.
-        fold: the fold that is held out, first of what is measured on; None without folds.
+        fold: the fold that is held out; None without folds.
         teachers: what they say of `train`; None without any.
+        of_fold: which of `held_out` is the fold; None if the judge is not measured on it.
     """
 
     train: TrainingSet
@@ -52,6 +53,7 @@ class Battles:
     notes: tuple[str, ...] = ()
     fold: Fold | None = None
     teachers: Teachers | None = None
+    of_fold: Measured | None = None
 
 
 def read(config: Config, *, workers: int = 1) -> Battles:
@@ -66,9 +68,11 @@ def read(config: Config, *, workers: int = 1) -> Battles:
     pooled = _pooled(config, data.battles, workers)
     whole, fold = pooled.whole, pooled.fold
     held_out = tuple(read_measured(name, workers=workers) for name in data.held_out)
-    if fold is not None:
-        of_fold = pooled.pool.take(np.flatnonzero(fold.held))
-        held_out = (labelled_of(fold.name, of_fold, fold.name), *held_out)
+    of_fold = None
+    if fold is not None and data.measure_fold:
+        held = pooled.pool.take(np.flatnonzero(fold.held))
+        of_fold = labelled_of(fold.name, held, fold.name)
+        held_out = (of_fold, *held_out)
     train, dev, seen, notes = whole, None, whole.seen, []
     if data.dev is not None:
         # What is measured on in the end is not chosen by either.
@@ -92,7 +96,7 @@ def read(config: Config, *, workers: int = 1) -> Battles:
     if pooled.teachers is not None:
         teachers = pooled.teachers.take(pooled.rows[train.places], train.turned)
         notes.append(_taught(train, teachers))
-    return Battles(train, dev, held_out, seen, tuple(notes), fold, teachers)
+    return Battles(train, dev, held_out, seen, tuple(notes), fold, teachers, of_fold)
 
 
 @dataclass(frozen=True)

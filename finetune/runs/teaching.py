@@ -5,7 +5,8 @@
 writes `fold-0`, `fold-1`, ... into a folder, each a judge folder. A fold whose judge is there
 already is left as it is, one that was killed goes on, and several processes may each make some of
 the folds. When all are there `out-of-fold.csv` beside them has what each judge says of the battles
-that it has not learned from: predictions for all battles.
+that it has not learned from: predictions for all battles. Judges that were not to be measured on
+their folds have none.
 """
 
 from __future__ import annotations
@@ -179,14 +180,17 @@ def _course(
     there = {one.fold for one in taught}
     missing = tuple(fold for fold in range(folds.k) if fold not in there)
     battles, seed = str(config.data.battles), config.run.seed
-    whole = None if missing else whole_of(folder, folds, battles, seed, workers)
+    whole = None
+    if not missing and all(one.score is not None for one in taught):
+        whole = whole_of(folder, folds, battles, seed, workers)
     return Course(folder, tuple(taught), missing, whole)
 
 
 def _taught(
     folder: Path, fold: int, settings: Mapping[str, Any], made: Mapping[int, tuple[str, ...]]
 ) -> Trained:
-    own = stated_score(folder, fold)
+    asked = read_config(folder / configs.FILE).data.measure_fold
+    own = stated_score(folder, fold) if asked else None
     try:
         steps, best = (int(settings["made_by"][name]) for name in ("steps", "best_step"))
     except (KeyError, TypeError, ValueError):

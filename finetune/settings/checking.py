@@ -145,6 +145,12 @@ def _reading(config: Config) -> None:
             "--patience looks at dev battles, and there are none",
             mend="give --dev-share or --dev, or leave it out",
         )
+    if not data.measure_fold and data.folds is None:
+        what = "--no-measure-fold is for judges of folds, and no folds are named"
+        raise InputError(what, mend="name them (--folds), or leave it out")
+    if not data.measure_fold and not data.held_out:
+        what = "--no-measure-fold leaves nothing to measure a judge on"
+        raise InputError(what, mend="name battles: --held-out FILE")
 
 
 def _found(config: Config) -> Found | None:

@@ -36,6 +36,9 @@ class DataConfig:
     fold: int | None = _leaf(
         None, "Learn from the other folds, and measure on this one; from 0.", least=0
     )
+    measure_fold: bool = _leaf(
+        True, "Measure a judge on its fold, too; without, only on what is held out of all."
+    )
 
 
 @dataclass(frozen=True)

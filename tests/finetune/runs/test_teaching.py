@@ -236,6 +236,43 @@ def test_what_is_there_is_kept_and_the_rest_made(
     assert [one["new"] for one in json.loads(forced.stdout)["folds"]] == [True, False, False]
 
 
+def test_judges_need_not_be_measured_on_their_folds(
+    taught: tuple[Path, dict[str, Any]], battles: Path, folds: Path, base: Path, tmp_path: Path
+) -> None:
+    """They are the same judges, and what is held out of all is measured on alone."""
+    whole, _ = taught
+    folder, test = tmp_path / "minilm", battles_file(tmp_path / "test.csv", 7, seed=5)
+    shared = (battles, "--folds", folds, "--base", base, *SHORT, "--held-out", test, "-o", folder)
+    done = command("teach", *shared, "--no-measure-fold")
+    assert done.exit_code == 0, done.output
+    assert [row.split() for row in done.stdout.splitlines()[2:]] == [
+        ["fold", str(fold), "not", "measured", "4"] for fold in range(3)
+    ]
+    assert "3 judges made, 0 kept" in done.stderr
+    assert "out of fold" not in done.stderr
+    assert not list(folder.rglob("out-of-fold.csv"))
+    for fold in range(3):
+        settings = read_recipe(folder / f"fold-{fold}" / "judge.yaml").settings
+        assert set(settings["measured"]) == {"dev", "test.csv"}
+        own, other = (one / f"fold-{fold}" / "model.safetensors" for one in (folder, whole))
+        assert own.read_bytes() == other.read_bytes()
+    again = command("teach", *shared, "--no-measure-fold", "--json")
+    assert again.exit_code == 0, again.output
+    told = json.loads(again.stdout)
+    assert told["out_of_fold"] is None
+    assert not any(one["new"] or "log_loss" in one for one in told["folds"])
+
+
+def test_something_is_measured_on(battles: Path, folds: Path, base: Path, tmp_path: Path) -> None:
+    shared = (battles, "--base", base, *SHORT, "--no-measure-fold", "-o", tmp_path / "judge")
+    nothing = command("teach", *shared, "--folds", folds)
+    assert nothing.exit_code == 2
+    assert "leaves nothing to measure a judge on" in nothing.stderr
+    no_folds = command("train", *shared)
+    assert no_folds.exit_code == 2
+    assert "no folds are named" in no_folds.stderr
+
+
 def test_a_killed_fold_goes_on(
     taught: tuple[Path, dict[str, Any]], battles: Path, folds: Path, base: Path, tmp_path: Path
 ) -> None:
