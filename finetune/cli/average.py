@@ -12,7 +12,6 @@ from judge.cli import options
 from judge.cli.classifier_options import Running, classifier_options
 from judge.cli.console import count, say, table
 from judge.cli.learning import finite, shown, spread
-from judge.errors import InputError
 
 if TYPE_CHECKING:
     from finetune.measuring.trials import Trial
@@ -115,7 +114,7 @@ def average(
       arena-judge finetune average students/fold-* -o averaged --how factors --weights cv
       arena-judge finetune average teachers/phi3 -o averaged --rank exact
     """
-    from finetune.weights.folders import opened, read_judge_folder
+    from finetune.weights.folders import opened, read_judge_folder, target_beside
     from judge.classifier.hardware import needed
 
     if weights == "advantage" and not dev:
@@ -124,14 +123,14 @@ def average(
         raise click.UsageError("--force-merge says nothing without --dev FILE")
     needed("torch")
     needed("safetensors")
-    paths = opened(folders)
-    target = _target(output, [*map(str, paths), *dev], force=force)
+    judges = [read_judge_folder(path) for path in opened(folders)]
+    target = target_beside(output, judges, dev, force=force)
     from finetune.measuring.trials import Refused, read_ground
     from finetune.weights.averages import Weighing
     from finetune.weights.averages import average as average_judges
     from finetune.weights.plans import planned
 
-    plan = planned([read_judge_folder(path) for path in paths], how=how, rank=rank)
+    plan = planned(judges, how=how, rank=rank)
     ground = read_ground(dev, workers) if dev else None
     try:
         made = average_judges(
@@ -151,19 +150,6 @@ def average(
     names = [one.name for one in plan.judges]
     _show(made, made.trial, names, as_json)
     _tell(made, names)
-
-
-def _target(output: str, read: list[str], *, force: bool) -> Any:
-    """Where the judge may go: over none of those that it is made of."""
-    from pathlib import Path
-
-    from judge.files.folders import folder_target
-
-    target = folder_target(output, inputs=read, force=force)
-    for one in map(Path, read):
-        if one.is_dir() and one.resolve().is_relative_to(target.resolve()):
-            raise InputError(f"holds {one}, which is read", file=target, mend="name another folder")
-    return target
 
 
 def _show(made: Averaged | None, trial: Trial | None, names: list[str], as_json: bool) -> None:

@@ -189,7 +189,7 @@ def _said(
     """(N, 3) what each entrant says of the battles."""
     import numpy as np
 
-    from finetune.ensembles.evaluating import mean_of_folds, out_of_fold
+    from finetune.ensembles.evaluating import mean_of_folds, out_of_fold, tell_known
     from finetune.weights.folders import fold_folders
     from judge.judges import load_judge
 
@@ -207,7 +207,7 @@ def _said(
             called, proba = name or Path(spec).name, _predicted(spec, battles)
         else:
             with closing(load_judge(spec, running=running.settings())) as judge:
-                _tell_known(judge, battles)
+                tell_known(judge, battles, say)
                 called, proba = name or judge.name, _of_held_out(judge, battles)
         called = clean(called)
         if called in found:
@@ -227,16 +227,6 @@ def _of_held_out(judge: Judge, battles: Battles) -> Floats:
     with watched(judge, len(rows)):
         proba[rows] = judge.predict_proba(battles.table.iloc[rows].reset_index(drop=True))
     return proba
-
-
-def _tell_known(judge: Judge, battles: Battles) -> None:
-    """Says which of the battles a judge learned from."""
-    from judge.comparing.leaks import find_leaks, seen_by
-
-    seen = seen_by(judge)
-    known = 0 if seen is None else int(find_leaks(judge.name, battles.marks, seen).learned.sum())
-    if known:
-        say(f"note: {judge.name} learned from {known:,} of these battles, so they flatter it")
 
 
 def _predicted(file: str, battles: Battles) -> Floats:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import click
 
@@ -51,9 +49,8 @@ def merge(
       arena-judge finetune merge judges/phi3 -o judges/phi3-whole
       arena-judge finetune merge averaged -o merged --dtype float16
     """
-    from finetune.weights.folders import fold_folders, read_judge_folder
+    from finetune.weights.folders import fold_folders, read_judge_folder, target_beside
     from judge.classifier.hardware import needed
-    from judge.files.folders import folder_target
 
     for package in ("torch", "transformers", "safetensors"):
         needed(package)
@@ -61,10 +58,7 @@ def merge(
         mend = "merge each, or average them first"
         raise InputError("holds judges of folds and is none itself", file=judge, mend=mend)
     folder = read_judge_folder(judge)
-    target = folder_target(output, inputs=[judge, folder.base], force=force)
-    for read in (judge, folder.base):
-        if os.path.isdir(read) and Path(read).resolve().is_relative_to(target.resolve()):
-            raise InputError(f"holds {read}, which is read", file=target, mend="name another")
+    target = target_beside(output, [folder], force=force)
     from finetune.weights.merging import merge as merge_judge
 
     made = merge_judge(folder, target, dtype=dtype, name=name)

@@ -37,7 +37,12 @@ def _pairs(
 
 @click.command()
 @click.argument("recipe", metavar="RECIPE")
-@click.option("-o", "--output", metavar="FOLDER", help="The run's folder.  [default: runs/RECIPE]")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FOLDER",
+    help="The run's folder.  [default: runs/RECIPE, or runs/RECIPE-fast]",
+)
 @click.option(
     "--set",
     "told",
@@ -94,7 +99,7 @@ def pipeline(
 
     file = recipe_file(recipe)
     found = read_recipe(file, told, fast=fast)
-    folder = Path(output or f"runs/{found.name}")
+    folder = Path(output or f"runs/{found.name}{'-fast' if fast else ''}")
     graph = Graph(found, folder)
     stages = chosen(found, start=start, until=until, only=only)
     if task is not None and (len(only) != 1 or task >= len(stages[0].tasks)):
@@ -147,7 +152,7 @@ def _said(judge: str, battles: pd.DataFrame) -> npt.NDArray[np.float64]:
     from judge.predictions import read_predictions
 
     if Path(judge).is_file() and not is_recipe(judge):
-        return align(battles["id"], read_predictions(judge), file=judge).proba
+        return align(battles["id"].tolist(), read_predictions(judge), file=judge).proba
     return load_judge(judge).predict_proba(battles)
 
 
@@ -158,9 +163,12 @@ def _submit(graph: Graph, stages: tuple[Stage, ...], again: list[str], as_json: 
     if as_json:
         click.echo(json.dumps([asdict(job) for job in jobs]))
         return
-    for line in table(("stage", "job", "tasks"), [(j.stage, j.number, str(j.tasks)) for j in jobs]):
+    rows = [(j.stage, j.number, str(j.tasks), "" if j.new else "in the queue") for j in jobs]
+    for line in table(("stage", "job", "tasks", ""), rows):
         click.echo(line)
-    say(f"{count(len(jobs), 'job')} submitted; run the same command without --on for the table")
+    new = sum(job.new for job in jobs)
+    held = f", {len(jobs) - new} in the queue before" if new < len(jobs) else ""
+    say(f"{count(new, 'job')} submitted{held}; run the same command without --on for the table")
 
 
 def _tell_graph(graph: Graph, stages: tuple[Stage, ...], as_json: bool) -> None:

@@ -96,13 +96,11 @@ def quantize(
       arena-judge finetune quantize judges/phi3 --bits 4 --calibration battles.csv \\
           --dev dev.csv -o judges/phi3-4
     """
+    from finetune.weights.folders import read_judge_folder, target_beside
     from judge.classifier.hardware import needed
-    from judge.files.folders import folder_target
 
     inputs = [one for one in (calibration, dev) if one is not None]
-    target = folder_target(output, inputs=inputs, force=force)
-    if Path(judge).resolve().is_relative_to(target.resolve()):
-        raise InputError("is the judge that is read", file=target, mend="name another folder")
+    target = target_beside(output, [read_judge_folder(judge)], inputs, force=force)
     if target.is_dir() and any(target.iterdir()) and not force:
         raise InputError("is there already", file=target, mend="name another, or add --force")
     for package in ("torch", "transformers", "safetensors"):
@@ -111,11 +109,9 @@ def quantize(
     from finetune.quantizing.making import quantize as made_small
     from finetune.quantizing.settings import Settings
     from finetune.rows.sources import read_pool
-    from finetune.weights.folders import read_judge_folder
     from judge.judges.recipes import made_from
 
     settings = Settings(int(bits), how, texts, group_size, seed, device, dtype)
-    read_judge_folder(judge)
     pool = read_pool([calibration], labelled=False, workers=workers)
     measured = None if dev is None else read_measured(dev, workers=workers)
     sources = made_from([Path(calibration)]) if Path(calibration).is_file() else {}

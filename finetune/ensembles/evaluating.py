@@ -21,6 +21,7 @@ from finetune.measuring.trials import Watched, unwatched
 from judge.blending.pools import equal
 from judge.comparing.marks import Marks
 from judge.errors import InputError
+from judge.judges.base import Judge
 from judge.judges.classifier_settings import DEFAULT, ClassifierSettings
 
 Floats = npt.NDArray[np.float64]
@@ -106,6 +107,8 @@ def out_of_fold(
     Raises:
         InputError: the judges are not those of these folds.
     """
+    from judge.judges import load_judge
+
     judges = find_fold_judges(folder)
     check_members(judges, folds, in_fold=False)
     assert battles.folds is not None
@@ -115,7 +118,8 @@ def out_of_fold(
         if len(rows):
             say(f"{member}: judges {len(rows):,} battles of fold {fold}")
             some = battles.table.iloc[rows].reset_index(drop=True)
-            proba[rows] = _judged(member, some, running, watched)
+            with closing(load_judge(member, running=running)) as judge:
+                proba[rows] = _judged(judge, some, watched)
     return proba
 
 
@@ -127,19 +131,29 @@ def mean_of_folds(
     watched: Watched = unwatched,
 ) -> Floats:
     """(N, 3) the mean of what all judges say of each battle."""
+    from judge.judges import load_judge
+
     said = []
     for folder in folders:
         say(f"{folder}: judges {len(battles):,} battles")
-        said.append(_judged(folder, battles.table, running, watched))
+        with closing(load_judge(folder, running=running)) as judge:
+            tell_known(judge, battles, say)
+            said.append(_judged(judge, battles.table, watched))
     return equal(len(said)).apply(np.stack(said))
 
 
-def _judged(
-    folder: Path, table: pd.DataFrame, running: ClassifierSettings, watched: Watched
-) -> Floats:
-    from judge.judges import load_judge
+def tell_known(judge: Judge, battles: Battles, say: Say) -> None:
+    """Says which of the battles a judge learned from."""
+    from judge.comparing.leaks import find_leaks, seen_by
 
-    with closing(load_judge(folder, running=running)) as judge, watched(judge, len(table)):
+    seen = seen_by(judge)
+    known = 0 if seen is None else int(find_leaks(judge.name, battles.marks, seen).learned.sum())
+    if known:
+        say(f"note: {judge.name} learned from {known:,} of these battles, so they flatter it")
+
+
+def _judged(judge: Judge, table: pd.DataFrame, watched: Watched) -> Floats:
+    with watched(judge, len(table)):
         return judge.predict_proba(table)
 
 

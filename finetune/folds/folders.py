@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -104,19 +104,25 @@ def check_mark(folder: Path, folds: Folds) -> None:
             what = "is there already and is no folder of judges of folds"
             raise InputError(what, file=folder, mend="choose another folder, or add --force")
         return
-    if _read_mark(mark) != folds.fingerprint:
+    if _read_mark(mark).get("folds") != folds.fingerprint:
         what = "has judges of other folds"
         raise InputError(what, file=folder, mend="choose another folder, or add --force")
 
 
-def _read_mark(mark: Path) -> str | None:
+def stated_folds(folder: Path) -> int:
+    """How many judges of folds a folder is to have; 0 if it does not say so."""
+    k = _read_mark(folder / FILE).get("k")
+    return k if isinstance(k, int) else 0
+
+
+def _read_mark(mark: Path) -> dict[str, Any]:
     import yaml
 
     try:
         said = yaml.safe_load(mark.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        return None
-    return said.get("folds") if isinstance(said, dict) else None
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def write_mark(folder: Path, folds: Folds) -> None:

@@ -35,7 +35,7 @@ from judge.files.rows import quoted
 from judge.judges import load_judge
 from judge.judges.base import Judge
 from judge.judges.classifier_settings import DEFAULT, ClassifierSettings
-from judge.judges.recipes import FILE
+from judge.judges.recipes import known_by
 
 if TYPE_CHECKING:
     from judge.distributed.cluster import Cluster
@@ -242,7 +242,7 @@ def _identity(request: Request, team: Team, battles: pd.DataFrame, size: int) ->
     said["said"] = sorted(said["said"])
     return {
         "battles": hashed.hexdigest(),
-        "judges": {str(fold): _look(spec) for fold, spec in team.specs.items()},
+        "judges": {str(fold): known_by(spec) for fold, spec in team.specs.items()},
         "folds": team.folds,
         "in_fold": request.in_fold,
         "keep_orders": request.keep_orders,
@@ -252,18 +252,6 @@ def _identity(request: Request, team: Team, battles: pd.DataFrame, size: int) ->
         "seed": request.seed,
         "running": {name: list(v) if isinstance(v, tuple) else v for name, v in said.items()},
     }
-
-
-def _look(spec: str) -> list[Any]:
-    """By which a judge is known again: its recipe, and how large its files are."""
-    path = Path(spec)
-    if path.is_file():
-        return [spec, hashlib.sha256(path.read_bytes()).hexdigest()]
-    recipe = path / FILE
-    if not recipe.is_file():
-        return [spec]
-    sizes = [[one.name, one.stat().st_size] for one in sorted(path.iterdir()) if one.is_file()]
-    return [hashlib.sha256(recipe.read_bytes()).hexdigest(), sizes]
 
 
 def _table(

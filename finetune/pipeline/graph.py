@@ -94,7 +94,12 @@ class Graph:
     def done(self, task: Task) -> bool:
         """Whether a task was run with what it would be run with now, and what it made is there."""
         record = self.records.of(task.name)
-        return record is not None and task.out.exists() and record.key == self.key(task)
+        return (
+            record is not None
+            and task.out.exists()
+            and all((task.out / name).exists() for name in record.entries)
+            and record.key == self.key(task)
+        )
 
     def ready(self, stages: Sequence[Stage]) -> None:
         """

@@ -7,7 +7,6 @@ those beside it are ended too, and go on where they were the next time.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +17,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
 
+from finetune.pipeline.aside import UNFINISHED, Aside
 from finetune.pipeline.graph import Graph, Task
 from finetune.pipeline.recipe import Stage
 from finetune.pipeline.records import Record, size_of
 from judge.errors import ArenaJudgeError
 
 LOGS = "logs"
-# Commands that go on with what they have written; of others it is removed first.
-RESUMING = ("finetune teach", "finetune distill", "finetune logits", "synth run")
 _LAST = 15
 
 Say = Callable[[str], None]
@@ -45,12 +43,14 @@ class LocalRun:
         self, graph: Graph, *, gpus: Sequence[str] = (), say: Say = lambda line: None
     ) -> None:
         self._graph, self._say = graph, say
+        self._aside = Aside(graph, say)
         self._places: SimpleQueue[str | None] = SimpleQueue()
         for place in gpus or (None,):
             self._places.put(place)
         self._width = max(len(gpus), 1)
         self._running: dict[int, subprocess.Popen[bytes]] = {}
-        self._lock, self._ended = threading.Lock(), False
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
 
     def stages(self, chosen: Sequence[Stage]) -> int:
         """Runs what is to be done of them; how many tasks ran.
@@ -72,9 +72,10 @@ class LocalRun:
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         del running[future]
                         count += future.result()
-            except BaseException:
-                self._end()
-                raise
+            except BaseException as error:
+                self._end(error)
+                # One of those that were ended for it may have come first.
+                raise (self._failure or error) from None
             finally:
                 self._graph.records.save()
         return count
@@ -88,10 +89,13 @@ class LocalRun:
         if self._graph.done(task):
             self._say(f"{task.name}: done already")
             return False
+        if self._failure is not None:
+            raise ArenaJudgeError("another task has failed")
         key = self._graph.key(task)
-        with self._lock:
-            self._clear(task, key)
-            self._graph.records.begin(task.name, key)
+        if not self._aside.begin(task, key):
+            self._say(f"{task.name}: done already, and there again")
+            return False
+        before = _entries(task.out)
         log = self._graph.folder / LOGS / f"{task.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         task.out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,9 +108,15 @@ class LocalRun:
         finally:
             self._places.put(place)
         if status or not task.out.exists():
-            raise ArenaJudgeError(_failure(task, status, log))
-        record = Record(key, task.words, round(seconds, 2), memory, size_of(task.out))
+            self._aside.failed(task)
+            error = ArenaJudgeError(_failed(task, status, log))
+            self._end(error)
+            raise error
+        made = size_of(task.out)
+        added = tuple(sorted(_entries(task.out) - before))
+        record = Record(key, task.words, round(seconds, 2), memory, made, added)
         self._graph.records.keep(task.name, record)
+        self._aside.made(task)
         self._say(f"{task.name}: done in {seconds:.0f} s")
         return True
 
@@ -120,28 +130,6 @@ class LocalRun:
         with ThreadPoolExecutor(self._width) as own:
             return sum(own.map(self.task, tasks))
 
-    def _clear(self, task: Task, key: str) -> None:
-        """Removes what was made with other inputs or settings, or is unfinished and of no use."""
-        goes_on = " ".join(task.words[:2]) in RESUMING
-        old = self._graph.records.of(task.name)
-        begun = self._graph.records.begun(task.name)
-        same = key in (begun, None if old is None else old.key)
-        if not task.out.exists() or (goes_on and same):
-            return
-        siblings = (one for one in self._graph.tasks(task.stage) if one.name != task.name)
-        if any(one.out == task.out and self._counts(one) for one in siblings):
-            return  # what they made lies there too; the command sees to its own part
-        self._say(f"{task.name}: {task.out} was made of something else and is made anew")
-        if task.out.is_dir():
-            shutil.rmtree(task.out)
-        else:
-            task.out.unlink()
-
-    def _counts(self, task: Task) -> bool:
-        """Whether a task has done, or begun, what it would do now."""
-        begun = self._graph.records.begun(task.name)
-        return self._graph.done(task) or begun == self._graph.key(task)
-
     def _command(self, words: Sequence[str], log: Path, place: str | None) -> tuple[int, int]:
         """A command's exit status, and the most memory that it held, in bytes."""
         environment = dict(os.environ)
@@ -151,7 +139,7 @@ class LocalRun:
             file.write(f"$ arena-judge {' '.join(words)}\n".encode())
             file.flush()
             with self._lock:
-                if self._ended:
+                if self._failure is not None:
                     raise ArenaJudgeError("another task has failed")
                 process = subprocess.Popen(
                     [sys.executable, "-m", "judge", *words],
@@ -169,14 +157,21 @@ class LocalRun:
                     self._running.pop(process.pid, None)
         return process.returncode, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-    def _end(self) -> None:
+    def _end(self, error: BaseException) -> None:
+        """Ends what runs; of what has gone wrong the first counts, which ended the others."""
         with self._lock:
-            self._ended = True
+            self._failure = self._failure or error
             for process in self._running.values():
                 process.send_signal(signal.SIGTERM)
 
 
-def _failure(task: Task, status: int, log: Path) -> str:
+def _entries(folder: Path) -> set[str]:
+    """The names of what is in a folder, but for what is hidden or unfinished."""
+    names = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+    return {one for one in names if not (one.startswith(".") or one.endswith(UNFINISHED))}
+
+
+def _failed(task: Task, status: int, log: Path) -> str:
     how = f"was ended by signal {-status}" if status < 0 else f"failed ({status})"
     if status == 0:
         how = f"made no {task.out}"

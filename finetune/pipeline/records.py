@@ -1,27 +1,38 @@
 """What is known of stages that ran: by what they hang on, and what they made.
 
 A task is done when there is a record of it with the key that it would have now. The key is a hash
-of the command's words; a word that is a file or folder counts with what is in it, and not with what
-it is called. So a stage whose inputs came out the same as before is not run again, whatever ran
-before it.
+of the command's words; a word that names files or folders (`FILE`, `--option=FILE`, `0.5*FILE`, a
+pattern with stars) counts with what is in them, and not with what they are called, and a recipe of
+a judge with what is in the judges that it is made of. So a stage whose inputs came out the same as
+before is not run again, whatever ran before it.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from judge.errors import ArenaJudgeError
 from judge.files.atomic import written_whole
+from judge.judges.recipes import FILE as JUDGE
+from judge.judges.recipes import is_recipe, recipes_of
 
 FOLDER = ".pipeline"
-_DIGESTS = "digests.json"
+# No stage is called so.
+_DIGESTS = "_digests.json"
 # What a key is made of; with other things in it all stages run again.
-_FORM = "1"
+_FORM = "2"
+# Commands of two words.
+_GROUPS = ("finetune", "synth")
+# What may stand before a file in a word: an option, a weight.
+_BEFORE = re.compile(r"--[a-z][\w-]*=|[0-9.]+\*")
 # What hidden files and folders hold is unfinished, or of no meaning.
 _HIDDEN = "."
 
@@ -35,6 +46,7 @@ class Record:
         command: its words.
         seconds: on the clock; `memory` the most it held, in bytes.
         made: how many bytes lie where it wrote.
+        entries: what it added to the folder where it wrote, in which others may write too.
     """
 
     key: str
@@ -42,6 +54,7 @@ class Record:
     seconds: float
     memory: int
     made: int
+    entries: tuple[str, ...] = ()
 
 
 class Records:
@@ -68,6 +81,7 @@ class Records:
                 float(said["seconds"]),
                 int(said["memory"]),
                 int(said["made"]),
+                tuple(map(str, said["entries"])),
             )
         except (TypeError, KeyError, ValueError):
             return None
@@ -84,6 +98,16 @@ class Records:
         with written_whole(self._file(task)) as file:
             file.write(json.dumps({"begun": key}).encode())
 
+    def move(self, task: str, folder: Path) -> None:
+        """Takes what is known of a task away, into a folder."""
+        if self._file(task).is_file():
+            self._file(task).replace(folder / self._file(task).name)
+
+    def take_back(self, folder: Path) -> None:
+        """What was moved there is known again."""
+        for file in folder.glob("*.json"):
+            file.replace(self.folder / file.name)
+
     def begun(self, task: str) -> str | None:
         """The key of a task that was begun and never ended."""
         said = _read(self._file(task))
@@ -96,21 +120,34 @@ class Records:
             words: of the command, paths as they are.
             out: the path that it writes to, which counts for nothing.
         """
-        parts = [_FORM]
-        for word in words:
-            path = Path(word)
-            if word == out:
-                parts.append("out")
-            elif os.sep in word and path.exists():
-                parts.append(f"content {self.digest(path)}")
-            elif "*" in word and os.sep in word:
-                found = sorted(path.parent.glob(path.name))
-                parts += [f"content {self.digest(one)}" for one in found] or [word]
-            elif path.is_file():
-                parts.append(f"content {self.digest(path)}")
-            else:
-                parts.append(f"word {word}")
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        words = list(words)
+        command = 2 if words[0] in _GROUPS else 1
+        parts = [_FORM, *words[:command]]
+        for word in words[command:]:
+            parts += ["out"] if word == out else self._counted(word)
+        return _hashed(parts)
+
+    def mark(self, *words: str) -> str:
+        """What files or judges hold now, as on the command line."""
+        return _hashed([_FORM, *(part for word in words for part in self._counted(word))])
+
+    def _counted(self, word: str) -> list[str]:
+        """What a word counts as: the content of the files that it names, else itself."""
+        for name in (word, _BEFORE.sub("", word, count=1)):
+            found = [Path(name)] if os.path.exists(name) else []
+            if not found and "*" in name:
+                found = [Path(one) for one in sorted(glob.glob(name))]
+            if found:
+                kept = [f"before {word.removesuffix(name)}"] if name != word else []
+                return kept + [f"content {self._whole(one)}" for one in found]
+        return [f"word {word}"]
+
+    def _whole(self, path: Path) -> str:
+        """A hash of a file or folder, and of the judges that it is made of if it is one."""
+        members = [file.parent if file.name == JUDGE else file for file in _members(path)]
+        own = path.resolve()
+        digests = [self.digest(one) for one in members if not one.is_relative_to(own)]
+        return _hashed([self.digest(path), *digests]) if digests else self.digest(path)
 
     def digest(self, path: Path) -> str:
         """A hash of what a file holds, or the files of a folder and their names. A file is read
@@ -141,6 +178,20 @@ class Records:
 
     def _file(self, task: str) -> Path:
         return self.folder / f"{task}.json"
+
+
+def _hashed(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _members(path: Path) -> list[Path]:
+    """The recipes of a judge, its own among them; none of what is no judge."""
+    if not (path.is_dir() or is_recipe(path.name)):
+        return []
+    try:
+        return list(recipes_of(path))
+    except ArenaJudgeError:
+        return []  # some other YAML file
 
 
 def files_in(folder: Path) -> Iterator[Path]:

@@ -100,7 +100,7 @@ def _kept(graph: Graph, name: str, judge: str, file: str, make: Callable[[], Flo
     """Predictions as they were made before, if of the same judge and battles."""
     from judge.files.atomic import written_whole
 
-    key = graph.records.key((judge, file), "")
+    key = graph.records.mark(judge, file)
     path = graph.folder / FOLDER / f"{key[:16]}.npy"
     if path.is_file():
         found: Floats = np.load(path, allow_pickle=False)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENDING = ".quantizing"
+# Numbers of a matrix that are looked at together.
+_LOOKED_AT = 2**24
 _LAYER = re.compile(r"^(?:.*?\.)?(?:layers?|h|blocks?)\.\d+(?=\.)")
 
 
@@ -170,8 +172,9 @@ def run_of(model: nn.Module, batches: Sequence[Any], way: Way) -> dict[str, Any]
     """What makes a run this one: the weights, the texts and the way."""
     digest = hashlib.sha256()
     for _, weight in sorted(model.state_dict().items()):
-        # Sums tell weights apart well enough, and cost one look at each.
-        digest.update(repr(float(weight.double().abs().sum())).encode())
+        # Sums tell weights apart well enough, and cost one look at each, a part at a time.
+        parts = weight.flatten().split(_LOOKED_AT)
+        digest.update(repr(sum(float(part.double().abs().sum()) for part in parts)).encode())
     for batch in batches:
         for ids in batch:
             digest.update(ids.tobytes())

@@ -23,7 +23,7 @@ from finetune.rows.sifting import Reason, exchanged, kin, pooled_labels, sift
 from finetune.rows.sources import Extra, Floats, Ints, Pool, parse_extra, read_pool
 from judge.battles import ID
 from judge.comparing.leaks import Seen, merged
-from judge.comparing.marks import Marks
+from judge.comparing.marks import Marks, joined
 from judge.errors import InputError
 from judge.files.turns import RESPONSES
 
@@ -116,6 +116,7 @@ def read_training(
     extras: Sequence[Extra] = (),
     *,
     held_out: Sequence[str] = (),
+    apart: Sequence[Marks] = (),
     dedupe: str = "prompt",
     near: bool = False,
     seed: int = 0,
@@ -127,6 +128,7 @@ def read_training(
         file: the main file, in any form of `judge.battles`.
         extras: files beside it; earlier ones take precedence.
         held_out: files whose battles, near-copies of them and prompts are left out.
+        apart: marks of others that are left out in the same way.
         dedupe: `prompt`: what the main file or an earlier extra asks, a later extra does not;
             `battle`: only the same battles go, swapped or not; `none`: nothing goes. Within a file
             the labels of the same battle are pooled, unless nothing goes.
@@ -138,8 +140,8 @@ def read_training(
         InputError: a file cannot be read, has no labels or is named twice, or nothing is left.
     """
     pool = read_pool([file, *(extra.file for extra in extras)], workers=workers)
-    held = read_pool(held_out, labelled=False, workers=workers)
-    return training_of(pool, held.marks, extras, dedupe=dedupe, near=near, seed=seed, file=file)
+    held = joined([read_pool(held_out, labelled=False, workers=workers).marks, *apart])
+    return training_of(pool, held, extras, dedupe=dedupe, near=near, seed=seed, file=file)
 
 
 def training_of(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,9 +75,29 @@ def run_of(config: Config, *hashed: bytes) -> dict[str, Any]:
     """What makes a run this one: all that its weights depend on."""
     tree = told_of(config)
     digest = hashlib.sha256()
-    for part in hashed:
+    for part in (str(beginning_of(config)).encode(), *hashed):
         digest.update(hashlib.sha256(part).digest())
     return {**tree, "learned_from": digest.hexdigest()[:16]}
+
+
+def _read(battles: Battles) -> Iterator[bytes]:
+    """What is learned from, and what the best step is chosen on."""
+    train, dev = battles.train, battles.dev
+    yield from (train.seen.marks.battles.tobytes(), train.labels.tobytes())
+    yield train.weights.tobytes()
+    if dev is not None:
+        yield from ("\0".join(dev.battles[ID]).encode(), dev.labels.tobytes())
+    if battles.teachers is not None:
+        yield battles.teachers.values.tobytes()
+
+
+def beginning_of(config: Config) -> str | None:
+    """By what the weights are known that a run begins with; None for those from the hub."""
+    from judge.provenance import weights_fingerprint
+
+    folder = Path(config.model.init or config.model.base or "")
+    named = config.model.init or config.model.base
+    return weights_fingerprint(folder) if named and folder.is_dir() else None
 
 
 def make(
@@ -116,11 +136,7 @@ def make(
         dtype = dtype_of(config.run.dtype, start.network.device, training=True)
         shard(start.network, processes, dtype=dtype)
     objective = objective_of(config, start, battles)
-    train = battles.train
-    hashed = [train.seen.marks.battles.tobytes(), train.labels.tobytes()]
-    if battles.teachers is not None:
-        hashed.append(battles.teachers.values.tobytes())
-    run = run_of(config, *hashed)
+    run = run_of(config, *_read(battles))
     checkpoints = opened(place_of(target), run, fresh=fresh, processes=processes)
     before = checkpoints.latest()
     if before is not None and processes.first:
@@ -231,7 +247,7 @@ def provenance(config: Config, made: Made, learned_from: int) -> dict[str, Any]:
 
     from judge.judges.recipes import made_by, made_from
 
-    outcome = made.outcome
+    outcome, begun = made.outcome, beginning_of(config)
     by = made_by(
         "finetune distill" if config.distillation.teacher else "finetune train",
         objective=config.optimisation.objective,
@@ -240,6 +256,7 @@ def provenance(config: Config, made: Made, learned_from: int) -> dict[str, Any]:
         tokens=outcome.tokens,
         seconds=round(outcome.seconds, 1),
         config=configs.FILE,
+        **({} if begun is None else {"began_as": begun}),
     )
     packages = ("torch", "transformers", *(["peft"] if _adapted(made) else []))
     versions = {name: version(name) for name in packages}
@@ -248,6 +265,7 @@ def provenance(config: Config, made: Made, learned_from: int) -> dict[str, Any]:
         "measured": {one.name: one.settings() for one in made.scores},
         "trained_on": learned_from,
         "made_from": made_from(sources_of(config)),
+        "kept_out": made_from(map(Path, config.data.held_out)),
         "made_by": by,
     }
 

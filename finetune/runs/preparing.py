@@ -68,15 +68,16 @@ def read(config: Config, *, workers: int = 1) -> Battles:
     pooled = _pooled(config, data.battles, workers)
     whole, fold = pooled.whole, pooled.fold
     held_out = tuple(read_measured(name, workers=workers) for name in data.held_out)
+    held = None if fold is None else pooled.pool.take(np.flatnonzero(fold.held))
     of_fold = None
-    if fold is not None and data.measure_fold:
-        held = pooled.pool.take(np.flatnonzero(fold.held))
+    if fold is not None and held is not None and data.measure_fold:
         of_fold = labelled_of(fold.name, held, fold.name)
         held_out = (of_fold, *held_out)
     train, dev, seen, notes = whole, None, whole.seen, []
     if data.dev is not None:
         # What is measured on in the end is not chosen by either.
-        rest = read_training(data.dev, held_out=data.held_out, workers=workers)
+        apart = [] if held is None else [held.marks]
+        rest = read_training(data.dev, held_out=data.held_out, apart=apart, workers=workers)
         dev = _measured(Path(data.dev).name, rest)
         seen = merged([whole.seen, rest.seen])
     elif data.dev_share:

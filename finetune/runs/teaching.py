@@ -29,7 +29,7 @@ from finetune.folds.folders import (
     write_mark,
 )
 from finetune.folds.table import Folds
-from finetune.runs.making import sources_of, told_of
+from finetune.runs.making import beginning_of, sources_of, told_of
 from finetune.runs.running import check_plain, run
 from finetune.runs.targets import judge_target
 from finetune.settings import config as configs
@@ -154,6 +154,11 @@ def _check(target: Path, own: Config, folds: Folds) -> None:
         raise InputError(f"was made with {difference(known, asked)}", file=target, mend=mend)
     if settings.get("made_from") != plain(made_from(sources_of(own))):
         raise InputError("was made from other files", file=target, mend=mend)
+    if settings.get("kept_out") != plain(made_from(map(Path, own.data.held_out))):
+        raise InputError("was made while other battles were held out", file=target, mend=mend)
+    by = settings.get("made_by")
+    if (by.get("began_as") if isinstance(by, Mapping) else None) != beginning_of(own):
+        raise InputError("began with other weights", file=target, mend=mend)
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -108,6 +108,8 @@ def _check(target: Path, told: Told, folds: Folds, fold: int) -> None:
             raise InputError(what, file=target, mend=mend)
     if settings.get("made_from") != plain(made_from(told.learned_from)):
         raise InputError("was made from other files", file=target, mend=mend)
+    if settings.get("kept_out") != plain(made_from(map(Path, told.held_out))):
+        raise InputError("was made while other battles were held out", file=target, mend=mend)
 
 
 def _course(

@@ -225,6 +225,7 @@ def settings_of(told: Told, sides: Sides, made: Made) -> dict[str, Any]:
         "trained_on": made.learned,
         "head_trained_on": made.head,
         "made_from": made_from(told.learned_from),
+        "kept_out": made_from(map(Path, told.held_out)),
         "made_by": by,
     }
 

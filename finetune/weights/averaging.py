@@ -67,7 +67,7 @@ def write_average(plan: Plan, weights: Sequence[float], folder: Path) -> Result:
     rank, lost, matrices = None, 0.0, 0
     if plan.adapted:
         rank = plan.rank
-        lost, matrices = _write_adapter(plan, weights, inside, folder)
+        lost, matrices = _write_adapter(plan, weights, inside)
     else:
         matrices = _write_weights(plan.judges, weights, inside)
     if first.classifies:
@@ -79,9 +79,7 @@ def write_average(plan: Plan, weights: Sequence[float], folder: Path) -> Result:
 # --- adapters -------------------------------------------------------------------------------------
 
 
-def _write_adapter(
-    plan: Plan, weights: Sequence[float], inside: Path, folder: Path
-) -> tuple[float, int]:
+def _write_adapter(plan: Plan, weights: Sequence[float], inside: Path) -> tuple[float, int]:
     """Writes the adapter; the share that was lost, and how many matrices it changes."""
     from finetune.weights.low_rank import mean_of_changes, mean_of_factors
 
@@ -115,7 +113,7 @@ def _write_adapter(
     config = configs[0]
     if rank != config["r"]:
         config["lora_alpha"], config["r"] = alpha_of(config, rank), rank
-    config["base_model_name_or_path"] = named_from(plan.judges[0].base, folder)
+    config["base_model_name_or_path"] = named_from(plan.judges[0].base, inside)
     text = json.dumps(config, indent=2, sort_keys=True)
     (inside / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
     return (lost / energy if energy > 0 else 0.0), len(modules)

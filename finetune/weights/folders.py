@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune.folds.folders import stated_folds
 from finetune.folds.judges import find_fold_judges, is_folder_of_folds
 from judge.errors import InputError
+from judge.files.folders import folder_target
 from judge.judges.recipes import FILE, read_recipe
 
 CLASSIFIER, PROMPTED = "classifier", "prompted"
@@ -140,6 +142,23 @@ def _there(folder: Path, names: Iterable[str]) -> None:
             raise InputError(f"has no {name}", file=folder, mend="make or copy it anew, whole")
 
 
+def target_beside(
+    output: str, judges: Sequence[JudgeFolder], files: Sequence[str] = (), *, force: bool
+) -> Path:
+    """Where a judge that is made of others may be written: over none of them, nor of what they
+    began as.
+
+    Raises:
+        InputError: not there.
+    """
+    target = folder_target(output, inputs=files, force=force)
+    for read in (place for judge in judges for place in (judge.path, judge.base)):
+        if os.path.isdir(read) and Path(read).resolve().is_relative_to(target.resolve()):
+            mend = "name another folder"
+            raise InputError(f"holds {read}, which is read", file=target, mend=mend)
+    return target
+
+
 def named_from(base: str, folder: Path) -> str:
     """How a base is named in a judge folder: by its path from there, or by its name on the hub."""
     return os.path.relpath(base, folder.resolve()) if os.path.isabs(base) else base
@@ -153,11 +172,17 @@ def fold_folders(folder: str | Path) -> list[Path]:
     where the folder is a judge itself, or something else.
 
     Raises:
-        InputError: they are of different folds.
+        InputError: they are of different folds, or one is missing.
     """
     if not is_folder_of_folds(str(folder)):
         return []
-    return list(find_fold_judges(folder).members.values())
+    members = find_fold_judges(folder).members
+    missing = sorted(set(range(stated_folds(Path(folder)))) - set(members))
+    if missing:
+        what = f"has no judge of fold {missing[0]}, and folds.yaml says that there is to be one"
+        mend = "make it with the command that made the others, or name their folders one by one"
+        raise InputError(what, file=folder, mend=mend)
+    return list(members.values())
 
 
 def opened(names: Iterable[str | Path]) -> list[Path]:
@@ -187,8 +212,9 @@ def own_loss(folder: JudgeFolder) -> float:
 
 
 def stated_loss(folder: Path, settings: Mapping[str, Any]) -> float:
-    """The log loss that a judge's folder states: on its own fold where it says so, else on the
-    battles it was measured on at its end, else on those that its best step was chosen by.
+    """The log loss that a judge's folder states: on its own fold where it says so; of a judge of no
+    fold on the battles it was measured on at its end; else on those that its best step was chosen
+    by. What is held out of all folds is for measuring in the end, and chooses nothing.
 
     Raises:
         InputError: it states none.
@@ -203,7 +229,7 @@ def stated_loss(folder: Path, settings: Mapping[str, Any]) -> float:
     if own in stated:
         return float(stated[own])
     others = [loss for name, loss in stated.items() if name != "dev"]
-    if len(others) == 1:
+    if len(others) == 1 and "fold" not in settings:
         return float(others[0])
     if "dev" in stated:
         return float(stated["dev"])

@@ -151,6 +151,8 @@ def done(
     """
     if not jobs:
         return
+    for job in jobs:  # what ended the workers of an earlier run may have been mended
+        _tries(job.target).unlink(missing_ok=True)
     import ray
     import ray.data
 

@@ -5,7 +5,6 @@ A part is called by what it was made of; what the run is stands in `run.json`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -58,20 +57,6 @@ def opened(folder: Path, identity: Mapping[str, Any], *, fresh: bool = False) ->
 def closed(folder: Path) -> None:
     """Takes the folder away, when its run has written what it was for."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def look(spec: str) -> list[Any]:
-    """By which a judge is known again: its recipe, and how large its files are and how old."""
-    path = Path(spec)
-    if path.is_file():
-        return [spec, hashlib.sha256(path.read_bytes()).hexdigest()]
-    if not path.is_dir():
-        return [spec]
-    files = sorted(one for one in path.rglob("*") if one.is_file())
-    ages = [
-        [str(one.relative_to(path)), one.stat().st_size, one.stat().st_mtime_ns] for one in files
-    ]
-    return [spec, ages]
 
 
 def _plain(value: Any) -> Any:

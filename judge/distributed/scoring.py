@@ -24,13 +24,14 @@ import pandas as pd
 import judge as package
 from judge.battles import iter_battles
 from judge.distributed.cluster import Cluster, Job, Work, done
-from judge.distributed.runs import look, opened
+from judge.distributed.runs import opened
 from judge.distributed.tables import mark, packed, read_packed, write_packed
 from judge.errors import ArenaJudgeError, InputError
 from judge.judges import load_judge
 from judge.judges.base import Judge, Judgments
 from judge.judges.classifier_settings import ClassifierSettings
 from judge.judges.prompted_settings import PromptedSettings
+from judge.judges.recipes import known_by
 
 _PROBA = ("a", "b", "tie")
 
@@ -59,7 +60,7 @@ class Spread:
 
     def identity(self) -> dict[str, Any]:
         """What makes a run another one, besides its battles."""
-        said = asdict(self) | {"version": package.__version__, "judge": look(self.spec)}
+        said = asdict(self) | {"version": package.__version__, "judge": known_by(self.spec)}
         return {**said, "kind": "score"}
 
 

@@ -131,6 +131,17 @@ def recipes_of(spec: str | Path) -> Iterator[Path]:
             yield from recipes_of(beside if beside.exists() else member)
 
 
+def known_by(spec: str | Path) -> list[str]:
+    """By what a judge and those that it is made of are known again: hashes of what lies in their
+    folders (see `weights_fingerprint`), or its name where there is nothing of that name."""
+    from judge.provenance import weights_fingerprint
+
+    if not os.path.exists(spec):
+        return [str(spec)]
+    places = [file.parent if file.name == FILE else file for file in recipes_of(spec)]
+    return [weights_fingerprint(one) for one in dict.fromkeys(places or [Path(spec)])]
+
+
 def is_made_of(spec: str | Path, folder: Path) -> bool:
     """Whether a judge that could be loaded, or one in it, lies in a folder."""
     target = folder.resolve()

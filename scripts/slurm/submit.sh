@@ -25,6 +25,7 @@ logits=$(job merge-logits "$shards")
 calibrated=$(job calibrate-logits "$logits")
 job prune "$calibrated" >/dev/null
 students=$(job distill "$calibrated" --array="0-$((FOLDS - 1))")
+together=$(job ensemble "$students")
 averaged=$(job average "$students")
 quantized=$(job quantize "$averaged")
-job evaluate "$quantized" >/dev/null
+job evaluate "$quantized:$together" >/dev/null

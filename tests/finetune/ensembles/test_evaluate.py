@@ -17,6 +17,8 @@ from finetune.folds.dealing import make_folds
 from finetune.folds.table import Folds, read_folds, write_folds
 from judge.battles import read_battles
 from judge.cli.main import cli
+from judge.comparing.leaks import Seen, write_seen
+from judge.comparing.marks import battle_marks
 from judge.errors import InputError
 from judge.judges import load_judge
 from judge.metrics import log_loss
@@ -101,6 +103,21 @@ def test_on_a_holdout_all_folds_speak(room: Path) -> None:
     scores = {one["name"]: one["log_loss"] for one in found["comparison"]["scores"]}
     assert scores["judges"] == pytest.approx(log_loss(labels_of(held), mean))
     assert found["folds"] == []
+
+
+def test_folds_that_know_the_battles_say_so(room: Path) -> None:
+    """Who forgets --folds is told that nearly all judges have learned from each battle."""
+    battles = read_battles(room / "battles.csv")
+    fold = read_folds(room / "dealt").of(battles)
+    for number in range(3):
+        marks = battle_marks(battles[fold != number])
+        seen = Seen(marks, np.zeros(len(marks), np.uint16), ("battles.csv",))
+        write_seen(room / "judges" / f"fold-{number}", seen)
+    told = evaluate(room / "battles.csv", room / "judges")
+    assert told.exit_code == 0, told.output
+    assert told.stderr.count("learned from 20 of these battles, so they flatter it") == 3
+    out_of_fold = evaluate(room / "battles.csv", room / "judges", "--folds", room / "dealt")
+    assert "flatter" not in out_of_fold.stderr
 
 
 def test_extras_are_not_measured_on(room: Path) -> None:

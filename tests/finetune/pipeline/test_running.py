@@ -121,6 +121,29 @@ def test_a_killed_run_goes_on(told: list[str], tmp_path: Path) -> None:
     assert states(told) == {"folds": "done", "scores": "done", "others": "done"}
 
 
+@pytest.mark.slow
+def test_of_tasks_side_by_side_the_one_that_failed_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are ended for it are not, and come before it in the recipe."""
+    monkeypatch.chdir(tmp_path)
+    battles_file(tmp_path / "many.csv", 20_000)
+    file = tmp_path / "r.yaml"
+    file.write_text(
+        "stages:\n"
+        "  work:\n"
+        "    run: score {which}.csv -o {out}\n"
+        "    out: said-{which}.csv\n"
+        "    each: {which: [many, none]}\n"
+    )
+    found = run([str(file), "-o", "run"], "--gpus", "0,1")
+    assert found.exit_code != 0
+    (line,) = [one for one in found.stderr.splitlines() if "error" in one.lower()]
+    assert "the stage work.none failed" in line
+    assert "signal" not in line
+    assert not (tmp_path / "run" / "said-many.csv").exists()
+
+
 def test_a_stage_whose_inputs_are_not_there(told: list[str], tmp_path: Path) -> None:
     file = tmp_path / "needs.yaml"
     file.write_text(

@@ -71,6 +71,8 @@ def test_a_task_that_is_killed_is_submitted_again(slurm: Path, tmp_path: Path) -
     words = told(tmp_path)
     jobs = json.loads(pipeline(words, "--on", "slurm", "--json").stdout)
     scores = next(job["number"] for job in jobs if job["stage"] == "scores")
+    log = tmp_path / "run" / "logs" / "scores.b.log"
+    awaited(log.is_file, 120, "the task does not begin")  # it is killed in the middle of its work
     run("scancel", "--signal=KILL", "--full", f"{scores}_1")
     run("scancel", f"{scores}_2")
     awaited(idle, 240, "jobs do not end")
@@ -113,4 +115,31 @@ def test_what_sbatch_is_told(tmp_path: Path) -> None:
     assert '--only teach --task "$SLURM_ARRAY_TASK_ID"' in sent[1][1]
     assert sys.executable in sent[0][1]
     with pytest.raises(ArenaJudgeError, match="no job's number"):
-        submit(graph, graph.recipe.stages, [], environment={}, run=lambda *_: "no")
+        submit(graph, graph.recipe.stages, [], environment={}, run=lambda *_: "no", queued=set)
+
+    # what waits or runs is not submitted twice, and what comes after it waits for it
+    sent.clear()
+    again = submit(
+        graph,
+        graph.recipe.stages,
+        ["r"],
+        environment=environment,
+        run=send,
+        queued=lambda: {"102", "7"},
+    )
+    assert [(job.stage, job.number, job.new) for job in again] == [
+        ("folds", "101", True),
+        ("teach", "102", False),
+        ("average", "102", True),
+    ]
+    assert "--dependency=afterok:102:101" in sent[1][0]
+    # told otherwise it is another job
+    other = submit(
+        graph,
+        graph.recipe.stages,
+        ["r", "--fast"],
+        environment={},
+        run=send,
+        queued=lambda: {"102"},
+    )
+    assert all(job.new for job in other)

@@ -21,7 +21,7 @@ __all__ = ["slurm"]
 SCRIPTS = Path(__file__).parents[3] / "scripts" / "slurm"
 STEPS = (
     *("folds", "teach", "logits", "merge-logits", "calibrate-logits", "prune", "distill"),
-    *("average", "quantize", "evaluate"),
+    *("ensemble", "average", "quantize", "evaluate"),
 )
 
 
@@ -60,6 +60,8 @@ def test_all_steps_one_after_the_other(slurm: Path, tmp_path: Path) -> None:
     assert len(list((made / "shards").glob("teacher-*.parquet"))) == 2
     table = (made / "table.csv").read_text()
     assert "quantized" in table
+    assert "students together" in table
+    assert load_judge(str(made / "students.yaml")).members
     assert load_judge(str(made / "quantized")).name
 
 

@@ -358,7 +358,7 @@ def test_refusals(judges: Callable[[str], Path], battles: Path, tmp_path: Path) 
         assert what in done.stderr
     inside = run(judge, judge, battles, "--force")
     assert inside.exit_code == 2
-    assert "is the judge that is read" in inside.stderr
+    assert "which is read" in inside.stderr
     statistical = tmp_path / "counts"
     statistical.mkdir()
     (statistical / "judge.yaml").write_text("kind: statistical\n")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 pytest.importorskip("torch")
@@ -111,6 +112,22 @@ def test_a_fold_is_measured_on_and_never_learned_from(
     marks = battle_marks(found.held_out[0].battles)
     assert not np.isin(found.seen.marks.prompts, marks.prompts).any()
     assert not np.isin(found.seen.marks.battles, marks.battles).any()
+
+
+def test_no_fold_chooses_its_own_best_step(
+    battles: Path, base: Path, folds: Path, tmp_path: Path
+) -> None:
+    """A file of dev battles may hold some of the fold, or battles about its prompts."""
+    dealt = read_folds(folds)
+    table = pd.read_csv(battles)
+    fold = dealt.of(read_battles(battles))
+    dev = tmp_path / "dev.csv"
+    own = table[fold == 1]
+    about = own.assign(response_a="something else", id=[f"x{n}" for n in range(len(own))])
+    pd.concat([table[fold == 0].head(3), own, about]).to_csv(dev, index=False)
+    found = read(config_of(battles, base, folds, data__fold=1, data__dev=str(dev)))
+    assert found.dev is not None
+    assert ids_of(found.dev.battles) == set(table[fold == 0].head(3)["id"])
 
 
 def test_folds_by_model_leave_out_all_battles_of_a_model(tmp_path: Path, base: Path) -> None:
@@ -311,6 +328,21 @@ def test_judges_that_were_made_otherwise_are_not_taken_for_these(
     table.loc[0, ["winner_model_a", "winner_model_b", "winner_tie"]] = [0.3, 0.3, 0.4]
     table.to_csv(copy, index=False)
     fails("was made from other files", copy, *shared)
+    test = battles_file(tmp_path / "test.csv", 7, seed=5)
+    held = tmp_path / "held"
+    kept = (battles, *shared[:-1], held, "--fold", "0", "--held-out", test)
+    assert command("teach", *kept).exit_code == 0
+    assert "0 judges made, 1 kept" in command("teach", *kept).stderr
+    pd.concat([table.head(4), pd.read_csv(test)]).to_csv(test, index=False)
+    fails("was made while other battles were held out", *kept)
+    again = tmp_path / "base"
+    shutil.copytree(base, again)
+    (again / "model.safetensors").write_bytes(b"\1" * (again / "model.safetensors").stat().st_size)
+    known = yaml.safe_load((folder / "fold-0" / "train.yaml").read_text())
+    for fold in range(3):
+        known["model"]["base"] = str(again)
+        (folder / f"fold-{fold}" / "train.yaml").write_text(yaml.safe_dump(known))
+    fails("began with other weights", battles, *shared[:2], "--base", again, *shared[4:])
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("x")

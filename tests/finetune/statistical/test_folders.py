@@ -151,6 +151,20 @@ def test_other_judges_are_not_taken_for_these(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_held_out_file_with_other_battles_is_another(
+    file: Path, folds: Path, tmp_path: Path
+) -> None:
+    """Judges may have learned from what is in it now."""
+    (tmp_path / "a").mkdir()
+    test = battles(tmp_path / "a" / "test.csv", 8, seed=5)
+    told = (file, "--folds", folds, "--fold", 0, "-o", tmp_path / "judges", "--held-out")
+    learned(*told, test)
+    assert "0 judges made, 1 kept" in learned(*told, test).stderr
+    other = tmp_path / "test.csv"
+    pd.concat([pd.read_csv(test), pd.read_csv(file).head(6)]).to_csv(other, index=False)
+    assert "was made while other battles were held out" in refused(*told, other)
+
+
 def test_natural_battles_of_the_fold_are_not_learned_from(
     file: Path, folds: Path, tmp_path: Path
 ) -> None:

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 pytest.importorskip("torch")
+
+from safetensors.torch import load_file, save_file
 
 from finetune.runs.making import Made
 from finetune.runs.running import run
@@ -127,6 +130,29 @@ def test_other_battles_are_another_run(battles: Path, tmp_path: Path) -> None:
     battles_file(mine, seed=5)
     with pytest.raises(InputError, match="unfinished run"):
         run(small(mine, base), tmp_path / "judge")
+
+
+def test_other_weights_of_battles_are_another_run(battles: Path, tmp_path: Path) -> None:
+    """As `prune --how weigh` writes them, anew into the same file."""
+    base = tiny_model("bert", tmp_path / "base")
+    mine = tmp_path / "mine.csv"
+    table = pd.read_csv(battles)
+    table.assign(weight=1.0).to_csv(mine, index=False)
+    with pytest.raises(Ended):
+        run(small(mine, base), tmp_path / "judge", watch=EndAfter(1))
+    table.assign(weight=np.linspace(0.5, 1.5, len(table))).to_csv(mine, index=False)
+    with pytest.raises(InputError, match="unfinished run"):
+        run(small(mine, base), tmp_path / "judge")
+
+
+def test_a_base_that_was_trained_anew_is_another_run(battles: Path, tmp_path: Path) -> None:
+    base = tiny_model("bert", tmp_path / "base")
+    with pytest.raises(Ended):
+        run(small(battles, base), tmp_path / "judge", watch=EndAfter(1))
+    weights = load_file(base / "model.safetensors")
+    save_file({name: one + 1e-3 for name, one in weights.items()}, base / "model.safetensors")
+    with pytest.raises(InputError, match="unfinished run"):
+        run(small(battles, base), tmp_path / "judge")
 
 
 def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:

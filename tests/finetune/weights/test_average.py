@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,14 @@ def test_a_judge_is_weighed_by_its_own_fold(room: Path, tmp_path: Path) -> None:
     measured = {"held.csv": {"log_loss": 0.7}, "dev": {"log_loss": 0.5}}
     folder = drawn_judge(room / "base", tmp_path / "x", 0, measured=measured)
     assert own_loss(read_judge_folder(folder)) == 0.7
+    # What is held out of all folds is measured on in the end, and weighs no judge of a fold.
+    folder = drawn_judge(room / "base", tmp_path / "y", 0, measured=measured, fold=1)
+    assert own_loss(read_judge_folder(folder)) == 0.5
+    folder = drawn_judge(
+        room / "base", tmp_path / "z", 0, measured={"held.csv": {"log_loss": 0.7}}, fold=1
+    )
+    with pytest.raises(InputError, match="states no log loss"):
+        own_loss(read_judge_folder(folder))
 
 
 # --- trials ---------------------------------------------------------------------------------------
@@ -304,6 +313,7 @@ def test_judges_that_have_no_mean_are_refused(room: Path, tmp_path: Path) -> Non
     assert "is neither a judge folder" in refused(room / "base", "-o", out)
     assert "not there" in refused(tmp_path / "nowhere", "-o", out)
     assert "which is read" in refused(first, "-o", room / "folds", "--force")
+    assert "which is read" in refused(first, "-o", room / "base", "--force")
     assert not out.exists()
 
 
@@ -375,3 +385,15 @@ def test_folders_of_folds_are_opened(room: Path) -> None:
     assert names == ["fold-0", "fold-1", "fold-2"]
     with pytest.raises(InputError, match="named twice"):
         opened([room / "folds", room / "folds" / "fold-0"])
+
+
+def test_a_fold_that_is_missing_is_missed(room: Path, tmp_path: Path) -> None:
+    """An average of two judges is none of three folds."""
+    folder = tmp_path / "folds"
+    shutil.copytree(room / "folds", folder)
+    (folder / "folds.yaml").write_text("{folds: x, k: 3, by: prompt, seed: 0}")
+    assert len(opened([folder])) == 3
+    shutil.rmtree(folder / "fold-1")
+    with pytest.raises(InputError, match="has no judge of fold 1"):
+        opened([folder])
+    assert len(opened([folder / "fold-0", folder / "fold-2"])) == 2

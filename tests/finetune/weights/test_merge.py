@@ -187,6 +187,9 @@ def test_judges_that_write_ballots_are_merged_and_averaged(tmp_path: Path) -> No
     tree = yaml.safe_load((tmp_path / "deep" / "one" / "judge.yaml").read_text())
     assert tree["judge"] == "vllm:../../base"
     assert tree["asking"] == {"prompt": "discriminator", "adapter": "adapter"}
+    adapter = tmp_path / "deep" / "one" / "adapter"
+    named = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert (adapter / named).resolve() == base.resolve()
     again = merge(tmp_path / "deep" / "one", "-o", tmp_path / "whole2", "--dtype", "float32")
     assert again.exit_code == 0, again.output
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "whole2" / "model")

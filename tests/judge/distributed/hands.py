@@ -20,7 +20,7 @@ class Noted(Spread):
         notes: a file for each block that was judged.
         dies: SIGKILL in front of the first battle of this block, the first time.
         always: every time.
-        refuses: raises what a user's mistake would, for this block.
+        refuses: raises what a user's mistake would, for this block, until there is a note `mended`.
     """
 
     notes: str = ""
@@ -33,7 +33,7 @@ class Noted(Spread):
 
         def noted(source: Path, target: Path) -> None:
             block = source.name.partition("-")[0]
-            if block == self.refuses:
+            if block == self.refuses and not Path(self.notes, "mended").exists():
                 raise InputError("cannot be judged", file="battles.csv", row=7, mend="mend it")
             if block == self.dies:
                 mark = Path(self.notes, f"died-{block}")

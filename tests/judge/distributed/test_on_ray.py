@@ -163,6 +163,18 @@ def test_what_a_worker_refuses_is_said_in_one_line_and_the_rest_is_kept(
 
 
 @pytest.mark.usefixtures("two_workers")
+def test_what_was_mended_is_tried_again(battles: str, tmp_path: Path) -> None:
+    """However often it failed before: attempts count within a run."""
+    notes = tmp_path / "notes"
+    how = noted(notes, refuses="000008")
+    for _ in range(4):
+        with pytest.raises(ArenaJudgeError, match="row 7: cannot be judged"):
+            spread(battles, how, [])
+    (notes / "mended").touch()
+    checked(spread(battles, how, []), battles)
+
+
+@pytest.mark.usefixtures("two_workers")
 def test_a_run_goes_on_from_what_was_finished(battles: str, tmp_path: Path) -> None:
     notes, ticks = tmp_path / "notes", list[int]()
     how = noted(notes)
