@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetune.cli.training_runs import MEASURED, Watch, measured, measured_fold, needs, tell_rest
+from finetune.cli.training_runs import (
+    MEASURED,
+    Watch,
+    fold_dict,
+    measured,
+    measured_fold,
+    needs,
+    tell_rest,
+)
 from judge.cli.console import say, table
 
 if TYPE_CHECKING:
@@ -81,14 +89,7 @@ def _as_dict(course: Course[Trained]) -> dict[str, object]:
     return {
         "output": str(course.folder),
         "folds": [
-            {
-                "fold": one.fold,
-                "folder": str(one.folder),
-                "new": one.new,
-                "steps": one.steps,
-                "best_step": one.best_step,
-                **({} if one.score is None else one.score.settings()),
-            }
+            {**fold_dict(one), "steps": one.steps, "best_step": one.best_step}
             for one in course.taught
         ],
         "missing": list(course.missing),

@@ -199,18 +199,11 @@ def _of_folds(
 
 
 def _course(course: Course[Taught]) -> dict[str, object]:
+    from finetune.cli.training_runs import fold_dict
+
     return {
         "output": str(course.folder),
-        "folds": [
-            {
-                "fold": one.fold,
-                "folder": str(one.folder),
-                "new": one.new,
-                **({} if one.score is None else one.score.settings()),
-                "notes": list(one.notes),
-            }
-            for one in course.taught
-        ],
+        "folds": [{**fold_dict(one), "notes": list(one.notes)} for one in course.taught],
         "missing": list(course.missing),
         "out_of_fold": None if course.whole is None else course.whole.settings(),
     }

@@ -120,6 +120,12 @@ def measured_fold(one: Taught) -> tuple[str, ...]:
     return (one.score.name, *measured(one.score))
 
 
+def fold_dict(one: Taught) -> dict[str, Any]:
+    """What is told of a fold's judge in JSON."""
+    score = {} if one.score is None else one.score.settings()
+    return {"fold": one.fold, "folder": str(one.folder), "new": one.new, **score}
+
+
 def tell_rest(course: Course[Any]) -> None:
     """Says what there is to say of the judges of folds beside their table."""
     for one in course.taught:

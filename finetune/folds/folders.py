@@ -7,7 +7,7 @@ battles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -24,7 +24,7 @@ from judge.errors import InputError
 from judge.files.atomic import explained, written_whole
 from judge.files.labelling import PROBABILITIES
 from judge.judges.recipes import FILE as RECIPE
-from judge.judges.recipes import read_recipe
+from judge.judges.recipes import made_from, plain, read_recipe
 from judge.predictions import read_predictions, write_predictions
 
 FILE = "folds.yaml"
@@ -134,6 +134,25 @@ def write_mark(folder: Path, folds: Folds) -> None:
     said = {"folds": folds.fingerprint, "k": folds.k, "by": folds.by, "seed": folds.seed}
     with written_whole(folder / FILE) as file:
         file.write(yaml.safe_dump(said, sort_keys=False).encode())
+
+
+def check_files(
+    folder: Path,
+    settings: Mapping[str, object],
+    learned_from: Iterable[Path],
+    held_out: Iterable[str],
+    mend: str,
+) -> None:
+    """Sees to it that the judge in a folder, which says such settings, was made from these files
+    while these were held out.
+
+    Raises:
+        InputError: it was not.
+    """
+    if settings.get("made_from") != plain(made_from(learned_from)):
+        raise InputError("was made from other files", file=folder, mend=mend)
+    if settings.get("kept_out") != plain(made_from(map(Path, held_out))):
+        raise InputError("was made while other battles were held out", file=folder, mend=mend)
 
 
 def stated_score(folder: Path, fold: int) -> Score:

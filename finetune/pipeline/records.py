@@ -21,8 +21,7 @@ from typing import Any
 
 from judge.errors import ArenaJudgeError
 from judge.files.atomic import written_whole
-from judge.judges.recipes import FILE as JUDGE
-from judge.judges.recipes import is_recipe, recipes_of
+from judge.judges.recipes import is_recipe, places_of
 
 FOLDER = ".pipeline"
 # No stage is called so.
@@ -144,9 +143,8 @@ class Records:
 
     def _whole(self, path: Path) -> str:
         """A hash of a file or folder, and of the judges that it is made of if it is one."""
-        members = [file.parent if file.name == JUDGE else file for file in _members(path)]
         own = path.resolve()
-        digests = [self.digest(one) for one in members if not one.is_relative_to(own)]
+        digests = [self.digest(one) for one in _judges(path) if not one.is_relative_to(own)]
         return _hashed([self.digest(path), *digests]) if digests else self.digest(path)
 
     def digest(self, path: Path) -> str:
@@ -184,12 +182,12 @@ def _hashed(parts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _members(path: Path) -> list[Path]:
-    """The recipes of a judge, its own among them; none of what is no judge."""
+def _judges(path: Path) -> list[Path]:
+    """Where a judge and those that it is made of lie; nothing for what is no judge."""
     if not (path.is_dir() or is_recipe(path.name)):
         return []
     try:
-        return list(recipes_of(path))
+        return places_of(path)
     except ArenaJudgeError:
         return []  # some other YAML file
 

@@ -80,7 +80,7 @@ def run_of(config: Config, *hashed: bytes) -> dict[str, Any]:
     return {**tree, "learned_from": digest.hexdigest()[:16]}
 
 
-def _read(battles: Battles) -> Iterator[bytes]:
+def _learned_from(battles: Battles) -> Iterator[bytes]:
     """What is learned from, and what the best step is chosen on."""
     train, dev = battles.train, battles.dev
     yield from (train.seen.marks.battles.tobytes(), train.labels.tobytes())
@@ -95,9 +95,8 @@ def beginning_of(config: Config) -> str | None:
     """By what the weights are known that a run begins with; None for those from the hub."""
     from judge.provenance import weights_fingerprint
 
-    folder = Path(config.model.init or config.model.base or "")
     named = config.model.init or config.model.base
-    return weights_fingerprint(folder) if named and folder.is_dir() else None
+    return weights_fingerprint(Path(named)) if named and Path(named).is_dir() else None
 
 
 def make(
@@ -136,7 +135,7 @@ def make(
         dtype = dtype_of(config.run.dtype, start.network.device, training=True)
         shard(start.network, processes, dtype=dtype)
     objective = objective_of(config, start, battles)
-    run = run_of(config, *_read(battles))
+    run = run_of(config, *_learned_from(battles))
     checkpoints = opened(place_of(target), run, fresh=fresh, processes=processes)
     before = checkpoints.latest()
     if before is not None and processes.first:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.folds.folders import (
     Course,
     Taught,
+    check_files,
     check_mark,
     folder_of,
     folds_of,
@@ -38,7 +39,7 @@ from finetune.training.checkpoints import difference
 from finetune.training.processes import ALONE, Processes
 from judge.errors import InputError
 from judge.judges.recipes import FILE as RECIPE
-from judge.judges.recipes import made_from, plain, read_recipe
+from judge.judges.recipes import read_recipe
 
 if TYPE_CHECKING:
     from finetune.training.loop import Watcher
@@ -152,10 +153,7 @@ def _check(target: Path, own: Config, folds: Folds) -> None:
     known, asked = _settings(read_config(target / configs.FILE)), _settings(own)
     if known != asked:
         raise InputError(f"was made with {difference(known, asked)}", file=target, mend=mend)
-    if settings.get("made_from") != plain(made_from(sources_of(own))):
-        raise InputError("was made from other files", file=target, mend=mend)
-    if settings.get("kept_out") != plain(made_from(map(Path, own.data.held_out))):
-        raise InputError("was made while other battles were held out", file=target, mend=mend)
+    check_files(target, settings, sources_of(own), own.data.held_out, mend)
     by = settings.get("made_by")
     if (by.get("began_as") if isinstance(by, Mapping) else None) != beginning_of(own):
         raise InputError("began with other weights", file=target, mend=mend)

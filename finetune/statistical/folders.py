@@ -9,6 +9,7 @@ from pathlib import Path
 from finetune.folds.folders import (
     Course,
     Taught,
+    check_files,
     check_mark,
     folder_of,
     folds_of,
@@ -23,7 +24,7 @@ from finetune.statistical.material import Ground, Told, read_ground, sides_of
 from judge.errors import InputError
 from judge.files.folders import folder_target
 from judge.judges.recipes import FILE as RECIPE
-from judge.judges.recipes import made_from, plain, read_recipe
+from judge.judges.recipes import read_recipe
 
 
 def teach(
@@ -106,10 +107,7 @@ def _check(target: Path, told: Told, folds: Folds, fold: int) -> None:
         if known != asked:
             what = f"was made with {name} {known}, and {asked} is asked for"
             raise InputError(what, file=target, mend=mend)
-    if settings.get("made_from") != plain(made_from(told.learned_from)):
-        raise InputError("was made from other files", file=target, mend=mend)
-    if settings.get("kept_out") != plain(made_from(map(Path, told.held_out))):
-        raise InputError("was made while other battles were held out", file=target, mend=mend)
+    check_files(target, settings, told.learned_from, told.held_out, mend)
 
 
 def _course(

@@ -131,6 +131,13 @@ def recipes_of(spec: str | Path) -> Iterator[Path]:
             yield from recipes_of(beside if beside.exists() else member)
 
 
+def places_of(spec: str | Path) -> list[Path]:
+    """Where a judge that could be loaded and those that it is made of lie: their folders, or the
+    files that compose them."""
+    files = recipes_of(spec)
+    return list(dict.fromkeys(file.parent if file.name == FILE else file for file in files))
+
+
 def known_by(spec: str | Path) -> list[str]:
     """By what a judge and those that it is made of are known again: hashes of what lies in their
     folders (see `weights_fingerprint`), or its name where there is nothing of that name."""
@@ -138,8 +145,7 @@ def known_by(spec: str | Path) -> list[str]:
 
     if not os.path.exists(spec):
         return [str(spec)]
-    places = [file.parent if file.name == FILE else file for file in recipes_of(spec)]
-    return [weights_fingerprint(one) for one in dict.fromkeys(places or [Path(spec)])]
+    return [weights_fingerprint(one) for one in places_of(spec) or [Path(spec)]]
 
 
 def is_made_of(spec: str | Path, folder: Path) -> bool:
